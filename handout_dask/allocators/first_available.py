@@ -1,0 +1,22 @@
+"""Allocator ``first-available``: as functions become ready, the first node with room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from handout_dask.allocators.engine import EARLIEST_START, place
+from handout_dask.plans import Plan
+from handout_dask.problem import Problem
+
+
+@dataclass(frozen=True)
+class FirstAvailable:
+    """Never waits for a better node: in order of readiness, to the earliest start.
+
+    Of several nodes on which a function could start at the same moment it takes the
+    first in the cluster's order. Speed and price are not looked at.
+    """
+
+    def allocate(self, problem: Problem) -> Plan:
+        """A plan in which nothing waits beside a free node that fits."""
+        return place(problem, rule=EARLIEST_START, allocator=repr(self))

@@ -1,0 +1,87 @@
+"""Every deliberate error of the library. Knows nothing but its own fields."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+
+class HandoutError(Exception):
+    """Base of every error that handout_dask raises on purpose."""
+
+
+class GraphError(HandoutError):
+    """The graph, or a function in it, is not well formed."""
+
+
+class CycleError(GraphError):
+    """The functions depend on each other in a circle.
+
+    Attributes
+    ----------
+    cycle : tuple
+        Ids along the circle, each depending on the one before it.
+    """
+
+    def __init__(self, message: str, cycle: tuple[Hashable, ...] = ()) -> None:
+        super().__init__(message, cycle)
+        self.cycle = cycle
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class DuplicateFunctionError(GraphError):
+    """Two functions of one graph bear the same id."""
+
+
+class MissingProducerError(GraphError):
+    """A function reads the result of a function that the graph does not have."""
+
+
+class CostError(GraphError):
+    """A cost or a capability has a value that makes no sense."""
+
+
+class AllocationError(HandoutError):
+    """An allocator, or a user's plan, breaks a rule of the problem."""
+
+
+class UnsatisfiableError(AllocationError):
+    """What is asked for can run nowhere.
+
+    Attributes
+    ----------
+    refusals : dict
+        ``{function id: {node name: (Lack, ...)}}``: the same as the text, as data.
+    """
+
+    def __init__(
+        self, message: str, refusals: Mapping[Hashable, Mapping[str, Any]] | None = None
+    ) -> None:
+        super().__init__(message, refusals)
+        self.refusals = dict(refusals or {})
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class FunctionError(HandoutError):
+    """A function could not deliver, for a reason that is not its own exception.
+
+    Raised for the dependents of a failed function (``__cause__`` is the original),
+    for a bad index, a result that can't travel, and an exception that can't be
+    rebuilt on this side.
+    """
+
+
+class NodeLostError(HandoutError):
+    """A node went away, and what was bound to it can run nowhere else."""
+
+
+class ResultReleasedError(HandoutError):
+    """The result was not asked to be kept, or its run was released."""
+
+
+class RunCancelledError(HandoutError):
+    """The run was cancelled before this function ended."""

@@ -1,0 +1,367 @@
+"""Plan: which node runs what, and when; `check_plan`, which every plan has to pass.
+
+Knows the Problem that it solves; not who made it, and nothing of Dask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from handout_dask.errors import AllocationError
+from handout_dask.graph import Graph
+from handout_dask.node import Cluster, Node
+from handout_dask.problem import TOLERANCE, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where and when one function runs.
+
+    ``start`` and ``end`` are seconds from the beginning; ``option`` is the number of the
+    cost alternative that runs.
+    """
+
+    function: Hashable
+    node: str
+    start: float
+    end: float
+    option: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A node, a start and an end for every function of a problem.
+
+    Attributes
+    ----------
+    problem : Problem
+        What it solves; n functions in topological order.
+    node : (n,) int
+        Index of the node of each function.
+    option : (n,) int
+        The cost alternative that runs.
+    start, end : (n,) float
+        Seconds from the beginning.
+    allocator : str
+        Who made it, with parameters.
+    planning_time : float
+        Seconds that making it took.
+    """
+
+    problem: Problem
+    node: np.ndarray
+    option: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    allocator: str = ""
+    planning_time: float = 0.0
+
+    @staticmethod
+    def from_assignment(
+        problem: Problem,
+        nodes: Mapping[Hashable, str],
+        order: Iterable[Hashable] | None = None,
+    ) -> Plan:
+        """The plan in which each function runs on its given node as early as it can.
+
+        Parameters
+        ----------
+        problem : Problem
+            What is to be solved.
+        nodes : mapping
+            From the id of every function to a node's name.
+        order : iterable of ids, optional
+            In which order functions of one node start (where dependencies allow);
+            default: topological. Functions that are not named follow those that are.
+
+        Raises
+        ------
+        AllocationError
+            If an id or a node is missing or unknown, or a function can't run there.
+        """
+        from handout_dask.allocators.engine import place
+
+        assigned = np.empty(len(problem.functions), dtype=np.int64)
+        for i, function in enumerate(problem.functions):
+            name = nodes.get(function.id)
+            if name is None:
+                raise AllocationError(f"function {function.id!r} is assigned to no node")
+            j = problem.cluster.index.get(name)
+            if j is None:
+                known = ", ".join(node.name for node in problem.nodes[:10])
+                raise AllocationError(
+                    f"function {function.id!r} is assigned to node {name!r}; there are "
+                    f"{known}"
+                )
+            if not np.isfinite(problem.time(i, j)):
+                raise AllocationError(_cannot_run(problem, i, j))
+            assigned[i] = j
+        for id in nodes:
+            if id not in problem.where:
+                raise AllocationError(f"the plan assigns unknown function {id!r}")
+        key = np.arange(len(problem.functions), dtype=float)
+        if order is not None:
+            key += len(key)
+            for place_, id in enumerate(order):
+                if id not in problem.where:
+                    raise AllocationError(f"the order names unknown function {id!r}")
+                key[problem.where[id]] = place_
+        return place(
+            problem, key=key, assigned=assigned, in_order=True, allocator="assignment"
+        )
+
+    @property
+    def makespan(self) -> float:
+        """Seconds until the last function ends."""
+        return float(self.end.max(initial=0.0))
+
+    @property
+    def transferred(self) -> float:
+        """MB that cross between nodes, each edge for itself."""
+        reader = np.repeat(np.arange(len(self.node)), np.diff(self.problem.pred_ptr))
+        away = self.node[self.problem.pred_of] != self.node[reader]
+        return float(self.problem.pred_mb[away].sum())
+
+    @property
+    def money(self) -> float:
+        """What the plan costs by the cluster's billing model."""
+        return bill(self.problem.cluster, self.node, self.start, self.end)
+
+    @property
+    def guessed(self) -> np.ndarray:
+        """(n,) bool: whose run time is a guess."""
+        chosen = self.problem.option_ptr[:-1] + self.option
+        out: np.ndarray = self.problem.option_guessed[chosen]
+        return out
+
+    def __getitem__(self, id: Hashable) -> Placement:
+        return self._placement(self.problem.where[id])
+
+    def __len__(self) -> int:
+        return len(self.node)
+
+    def __iter__(self) -> Iterator[Placement]:
+        """Placements by start; functions that start together in topological order."""
+        return (self._placement(int(i)) for i in self.order())
+
+    def _placement(self, i: int) -> Placement:
+        name = self.problem.nodes[int(self.node[i])].name
+        start, end = float(self.start[i]), float(self.end[i])
+        id = self.problem.functions[i].id
+        return Placement(id, name, start, end, int(self.option[i]))
+
+    def order(self) -> np.ndarray:
+        """(n,) int: functions by planned start; a valid order of execution."""
+        return np.lexsort((np.arange(len(self.start)), self.start))
+
+    def on(self, node: str) -> tuple[Placement, ...]:
+        """What a node runs, in the order in which it starts."""
+        j = self.problem.cluster.index[node]
+        return tuple(self._placement(int(i)) for i in self.order() if self.node[i] == j)
+
+    def __repr__(self) -> str:
+        used = len(np.unique(self.node))
+        return (
+            f"<Plan of {len(self)} functions on {used} of {len(self.problem.nodes)} "
+            f"nodes: makespan {self.makespan:.6g} s, money {self.money:.6g}, "
+            f"{self.transferred:.6g} MB moved, by {self.allocator}>"
+        )
+
+
+def bill(cluster: Cluster, node: Any, start: Any, end: Any) -> float:
+    """Money for functions that ran on these nodes (indexes) in these times [s]."""
+    price = np.array([x.price for x in cluster.nodes]) / 3600.0
+    if cluster.billing == "function":
+        return float(((end - start) * price[node]).sum()) if len(node) else 0.0
+    money = 0.0
+    for j in np.unique(node):
+        held = float(end[node == j].max() - start[node == j].min())
+        if cluster.quantum:
+            held = np.ceil(held / cluster.quantum - 1e-9) * cluster.quantum
+        money += held * float(price[j])
+    return money
+
+
+def plan(
+    graph: Graph,
+    nodes: Cluster | Iterable[Node],
+    allocator: Any = "time",
+    network: str = "free",
+) -> Plan:
+    """Plan a graph on declared nodes, without a cluster.
+
+    Parameters
+    ----------
+    graph : Graph
+        What shall run.
+    nodes : Cluster or iterable of Node
+        Where it may run.
+    allocator : str or Allocator
+        Who decides.
+    network : {"free"}
+        How transfers are assumed to behave: free ones don't compete.
+
+    Returns
+    -------
+    Plan
+        Checked.
+
+    Raises
+    ------
+    UnsatisfiableError
+        If a function fits on no node.
+    AllocationError
+        If there is no such allocator, or its plan breaks a rule.
+    """
+    if network != "free":
+        raise AllocationError(f"plans assume the free network; not {network!r}")
+    cluster = nodes if isinstance(nodes, Cluster) else Cluster(nodes)
+    return allocate(Problem(graph, cluster), allocator)
+
+
+def allocate(problem: Problem, allocator: Any) -> Plan:
+    """The allocator's plan for a feasible problem, timed and checked."""
+    from time import perf_counter
+
+    from handout_dask.allocators import get_allocator
+
+    problem.require_feasible()
+    begin = perf_counter()
+    made = get_allocator(allocator).allocate(problem)
+    if not isinstance(made, Plan):
+        raise AllocationError(
+            f"allocator {allocator!r} returned {type(made).__name__}, not a Plan; "
+            "Plan.from_assignment makes one"
+        )
+    took = perf_counter() - begin
+    check_plan(made, problem)
+    name = made.allocator
+    if name in ("", "assignment"):
+        name = allocator if isinstance(allocator, str) else repr(allocator)
+    return replace(made, planning_time=took, allocator=name)
+
+
+def check_plan(plan: Plan, problem: Problem) -> Plan:
+    """Return the plan, if it breaks no rule of the problem.
+
+    Checks that every function is placed once, where it can run and where its pin and its
+    group say; that it takes no less than its time, starts after its inputs have arrived,
+    and that no node ever holds more than it has.
+
+    Raises
+    ------
+    AllocationError
+        That names the first functions that break a rule, and how.
+    """
+    faults = [*_check_places(plan, problem)]
+    if not faults:
+        faults = [*_check_edges(plan, problem), *_check_room(plan, problem)]
+    if faults:
+        more = f"\n... and {len(faults) - 10} more" if len(faults) > 10 else ""
+        raise AllocationError(
+            f"the plan of {plan.allocator or 'the allocator'} breaks "
+            f"{len(faults)} rule(s):\n" + "\n".join(faults[:10]) + more
+        )
+    return plan
+
+
+def _cannot_run(problem: Problem, i: int, j: int) -> str:
+    name = problem.nodes[j].name
+    why = ", ".join(map(str, problem.refusals(i).get(name, ())))
+    return f"function {problem.functions[i].id!r} can't run on node {name!r}: it {why}"
+
+
+def _check_places(plan: Plan, problem: Problem) -> Iterator[str]:
+    n, m = len(problem.functions), len(problem.nodes)
+    if any(len(getattr(plan, what)) != n for what in ("node", "option", "start", "end")):
+        yield f"it places {len(plan.node)} functions; the problem has {n}"
+        return
+    eps = _eps(plan)
+    counts = np.diff(problem.option_ptr)
+    unknown = (plan.node < 0) | (plan.node >= m)
+    unknown |= (plan.option < 0) | (plan.option >= counts)
+    for i in np.flatnonzero(unknown):
+        yield (
+            f"function {problem.functions[i].id!r} is on node {plan.node[i]} of {m} "
+            f"with alternative {plan.option[i]} of {counts[i]}"
+        )
+    if unknown.any():
+        return
+    chosen = problem.option_ptr[:-1] + plan.option
+    rate = problem.rate[problem.option_class[chosen], problem.kind[plan.node]]
+    pinned_away = (problem.pin != -1) & (problem.pin != plan.node)
+    for i in np.flatnonzero((rate <= 0) | pinned_away):
+        yield _cannot_run(problem, int(i), int(plan.node[i]))
+    least = np.divide(problem.option_work[chosen], rate, out=np.zeros(n), where=rate > 0)
+    finite = np.isfinite(plan.start) & np.isfinite(plan.end) & (plan.start >= -eps)
+    short = ~finite | (plan.end - plan.start < least - eps)
+    for i in np.flatnonzero(short):
+        yield (
+            f"function {problem.functions[i].id!r} takes {least[i]:.6g} s, but runs from "
+            f"{plan.start[i]:.6g} to {plan.end[i]:.6g}"
+        )
+    first: dict[int, int] = {}
+    for i in np.flatnonzero(problem.group >= 0):
+        leader = first.setdefault(int(problem.group[i]), int(i))
+        if plan.node[leader] != plan.node[i]:
+            yield (
+                f"functions {problem.functions[leader].id!r} and "
+                f"{problem.functions[i].id!r} must share a node"
+            )
+
+
+def _check_edges(plan: Plan, problem: Problem) -> Iterator[str]:
+    reader = np.repeat(np.arange(len(plan.node)), np.diff(problem.pred_ptr))
+    u = problem.pred_of
+    a, b = plan.node[u], plan.node[reader]
+    cluster = problem.cluster
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moving = cluster.latency[a, b] / 1e3 + problem.pred_mb / cluster.bandwidth[a, b]
+    arrival = plan.end[u] + np.where(a == b, 0.0, moving)
+    for e in np.flatnonzero(plan.start[reader] < arrival - _eps(plan)):
+        yield (
+            f"function {problem.functions[reader[e]].id!r} starts at "
+            f"{plan.start[reader[e]]:.6g} s; the result of "
+            f"{problem.functions[u[e]].id!r} arrives at {arrival[e]:.6g} s"
+        )
+
+
+def _check_room(plan: Plan, problem: Problem) -> Iterator[str]:
+    """Sweep over the starts and ends of each node; ends come first at the same time."""
+    eps = _eps(plan)
+    long = np.flatnonzero(plan.end - plan.start > 2 * eps)
+    chosen = (problem.option_ptr[:-1] + plan.option)[long]
+    need = problem.need[problem.option_class[chosen]]
+    node = plan.node[long]
+    times = np.concatenate([plan.start[long], plan.end[long] - eps])
+    sign = np.repeat([1.0, -1.0], len(long))
+    order = np.lexsort((sign, times, np.tile(node, 2)))
+    change = (sign[:, None] * np.concatenate([need, need]))[order]
+    where = np.tile(node, 2)[order]
+    level = np.cumsum(change, axis=0)
+    if len(where):  # every node sums to zero, so that the running sums don't mix
+        begins = np.flatnonzero(np.diff(where, prepend=-1))
+        base = np.where(begins[:, None] > 0, level[begins - 1], 0.0)
+        level -= np.repeat(base, np.diff(np.append(begins, len(where))), axis=0)
+    room = problem.room[problem.kind[where]]
+    over = level > room * (1 + 10 * TOLERANCE) + 1e-9 * np.maximum(1, need.max(initial=0))
+    seen = set()
+    for e, r in zip(*np.nonzero(over), strict=True):
+        if where[e] in seen:
+            continue
+        seen.add(where[e])
+        i = np.tile(long, 2)[order][e]
+        yield (
+            f"node {problem.nodes[where[e]].name!r} holds {level[e, r]:.6g} "
+            f"{problem.resources[r]} of {room[e, r]:.6g} at {times[order][e]:.6g} s, "
+            f"when {problem.functions[i].id!r} runs"
+        )
+
+
+def _eps(plan: Plan) -> float:
+    """Rounding that is let pass [s]."""
+    return 1e-9 + 1e-7 * (float(np.nanmax(plan.end)) if len(plan.end) else 0.0)

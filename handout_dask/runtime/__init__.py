@@ -1,0 +1,1 @@
+"""What touches Dask: lowering, the scheduler plugin, executor, supervisor."""
