@@ -16,7 +16,7 @@ from typing import Any
 from handout_dask.errors import CostError
 
 _SIZE = {"B": 1e-6, "kB": 1e-3, "KB": 1e-3, "MB": 1.0, "GB": 1e3, "TB": 1e6}
-_SIZE |= {"KiB": 2**10 / 1e6, "MiB": 2**20 / 1e6, "GiB": 2**30 / 1e6, "TiB": 2**40 / 1e6}
+_SIZE |= {f"{p}iB": 2 ** (10 * k) / 1e6 for k, p in enumerate("KMGT", start=1)}
 _TIME = {"us": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4, "h": 3.6e6}
 _RATE = {f"{unit}/s": factor for unit, factor in _SIZE.items()}
 _POWER = {"mW": 1e-3, "W": 1.0, "kW": 1e3}
@@ -32,7 +32,9 @@ UNIT_NAMES = {"memory": "MB", "gpu_memory": "MB", "disk_io": "MB/s"}
 UNIT_NAMES |= {"network_io": "MB/s", "power": "W"}
 CUDA = "has_cuda"
 
-_NUMBER = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-z/]*)\s*")
+_NUMBER = re.compile(
+    r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-z/]*)\s*"
+)
 
 
 def parse_quantity(owner: str, key: str, value: Any) -> float:
@@ -70,10 +72,13 @@ def parse_quantity(owner: str, key: str, value: Any) -> float:
                 f"{owner}: {key}={value!r} has unknown unit {unit!r}; known: {known}"
             )
         number = float(match[1]) * units.get(unit, 1.0)
-    elif isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
+    elif as_bool(value) is not None:
         raise CostError(f"{owner}: {key}={value!r} must be a number, not a bool")
     elif isinstance(value, numbers.Real):
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # an int beyond 1e308
+            number = math.inf
     else:
         raise CostError(
             f"{owner}: {key}={value!r} must be a number or a text such as '4 GiB', "
@@ -88,6 +93,9 @@ def as_bool(value: Any) -> bool | None:
     """The bool that a Python or numpy bool is; None for anything else."""
     is_bool = isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
     return bool(value) if is_bool else None
+
+
+_FIELDS = ("cpu_time", "gpu_time", "output_size", "demand", "capabilities", "code")
 
 
 class Cost(Mapping[str, Any]):
@@ -135,7 +143,7 @@ class Cost(Mapping[str, Any]):
     (1000.0, 20.0, (('camera', 1.0), ('memory', 1000.0)))
     """
 
-    __slots__ = ("cpu_time", "gpu_time", "output_size", "demand", "capabilities", "code")
+    __slots__ = _FIELDS
 
     cpu_time: float | None
     gpu_time: float | None
@@ -145,7 +153,10 @@ class Cost(Mapping[str, Any]):
     code: Callable[..., Any] | None
 
     def __new__(cls, entries: Mapping[str, Any] | None = None, /, **more: Any) -> Cost:
-        return parse_cost({**(entries or {}), **more}, "cost")
+        given = NO_COST if entries is None else parse_cost(entries, "cost")
+        if not more:
+            return given
+        return parse_cost({"code": given.code, **(entries or {}), **more}, "cost")
 
     @property
     def uses_gpu(self) -> bool:
@@ -155,7 +166,7 @@ class Cost(Mapping[str, Any]):
     @property
     def key(self) -> tuple[Any, ...]:
         """Equal for costs that need the same of a node."""
-        return (self.demand, self.capabilities, self.uses_gpu, self.gpu_time is not None)
+        return (self.demand, self.capabilities, self.gpu_time is not None)
 
     def _flat(self) -> dict[str, Any]:
         estimates = {k: getattr(self, k) for k in ESTIMATES}
@@ -174,16 +185,26 @@ class Cost(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._flat())
 
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Cost):  # as maps, {"x": 1} and {"x": True} are equal
+            return self._fields() == other._fields()
+        return dict(self) == other if isinstance(other, Mapping) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __repr__(self) -> str:
         return f"Cost({self._flat()!r})"
 
+    def _fields(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in _FIELDS)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _build, tuple(getattr(self, name) for name in Cost.__slots__)
+        return _build, self._fields()
 
 
 def _build(*values: Any) -> Cost:
     cost: Cost = object.__new__(Cost)
-    for name, value in zip(Cost.__slots__, values, strict=True):
+    for name, value in zip(_FIELDS, values, strict=True):
         object.__setattr__(cost, name, value)
     return cost
 
@@ -197,6 +218,10 @@ def parse_cost(entries: Any, owner: str) -> Cost:
             f"{owner}: cost must be a mapping such as {{'memory': 100}}, "
             f"not {type(entries).__name__}"
         )
+    if (
+        entries.get("code") is not None
+    ):  # may compare equal to other code, and would be kept alive
+        return _parse(entries, owner)
     try:
         # The types are part of the key, for 1 == 1.0 == True.
         return _parse_cached(tuple((k, type(v), v) for k, v in entries.items()))
@@ -243,11 +268,11 @@ def _parse(entries: Mapping[str, Any], owner: str) -> Cost:
                 capabilities.add(key)
         else:
             demand[key] = parse_quantity(owner, key, value)
-    on_gpu = CUDA in capabilities or estimates["gpu_time"] or demand.get("gpu_memory")
-    if on_gpu:
+    timed = estimates["gpu_time"] is not None
+    if CUDA in capabilities or timed or demand.get("gpu_memory"):
         demand.setdefault("gpus", 1.0)
         if not demand["gpus"]:
-            raise CostError(f"{owner}: gpus=0 contradicts its other GPU requirements")
+            raise CostError(f"{owner}: gpus=0 contradicts its other GPU entries")
     if demand.get("gpus", 0) > 1 and demand["gpus"] % 1:
         raise CostError(f"{owner}: gpus={demand['gpus']} must be whole, or below 1")
     kept = ((k, v) for k, v in demand.items() if v or k == "cpu")

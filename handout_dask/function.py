@@ -91,12 +91,7 @@ class Function:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        try:
-            hash(self.id)
-        except TypeError:
-            raise GraphError(
-                f"function id {self.id!r} is not hashable; use a text, number or tuple"
-            ) from None
+        _require_hashable("function id", self.id)
         who = f"function {self.id!r}"
         for what in ("args", "extra_args"):
             value = getattr(self, what)
@@ -115,6 +110,8 @@ class Function:
                 f"{who}: node must be a node's name or with_function(id), "
                 f"not {self.node!r}"
             )
+        if isinstance(self.node, WithFunction):
+            _require_hashable(f"{who}: with_function id", self.node.id)
         if self.retry is not None and not isinstance(self.retry, RetryPolicy):
             raise GraphError(f"{who}: retry must be a RetryPolicy, not {self.retry!r}")
         if not self.name:
@@ -140,6 +137,15 @@ class Function:
     def variant(self, index: int) -> Callable[..., Any] | None:
         """The code that runs when alternative `index` was chosen."""
         return self.alternatives[index].code or self.code
+
+
+def _require_hashable(what: str, id: Any) -> None:
+    try:
+        hash(id)
+    except TypeError:
+        raise GraphError(
+            f"{what} {id!r} is not hashable; use a text, number or tuple"
+        ) from None
 
 
 def _parse_kwargs(who: str, kwargs: Any) -> Mapping[str, Any] | None:

@@ -160,8 +160,20 @@ class Graph:
 
         return lowered(self, resources).layers
 
+    def compute(self, **kwargs: Any) -> Any:
+        """Run on Dask as any collection does: ``{id: result}``."""
+        import dask
+
+        return dask.compute(self, **kwargs)[0]
+
+    def persist(self, **kwargs: Any) -> Any:
+        """Run on Dask and keep the results there: a graph whose results are at hand."""
+        import dask
+
+        return dask.persist(self, **kwargs)[0]
+
     def visualize(self, filename: str = "graph", **kwargs: Any) -> Any:
-        """Draw the graph by Dask (needs graphviz); returns what `dask.visualize` does."""
+        """Draw the graph by Dask (needs graphviz); returns what dask.visualize does."""
         import dask
 
         return dask.visualize(self, filename=filename, **kwargs)
@@ -236,12 +248,14 @@ def _link(functions: dict[Hashable, Function]) -> Links:
     rank = array("q", bytes(8 * len(listed)))
     for i, k in enumerate(order):
         rank[k] = i
-    ptr, producer, index = array("q", [0]), array("q"), []
+    ptr, producer = array("q", [0]), array("q")
+    index: list[Any] = []
     for k in order:
         producer.extend(rank[u] for u in reads[k])
         index.extend(at for _, at in listed[k].inputs)
         ptr.append(len(producer))
-    return Links(tuple(listed[k] for k in order), array("q", order), ptr, producer, index)
+    ordered = tuple(listed[k] for k in order)
+    return Links(ordered, array("q", order), ptr, producer, index)
 
 
 def _find(where: dict[Hashable, int], function: Function, producer: Hashable) -> int:
@@ -256,8 +270,9 @@ def _find(where: dict[Hashable, int], function: Function, producer: Hashable) ->
         pass
     hint = "add it, or give literals as extra_args"
     for arg in function.args:
-        if isinstance(arg, tuple) and arg in where:
-            hint = f"for the function whose id is the tuple {arg!r} write ({arg!r}, None)"
+        # By ==, for an index in the tuple may not be hashable.
+        if isinstance(arg, tuple) and arg[0] is producer and arg in list(where):
+            hint = f"write ({arg!r}, None) for the function whose id is that tuple"
     for other in where:
         if repr(other) == repr(producer) or str(other) == str(producer):
             hint = f"the graph has {other!r} of type {type(other).__name__}"

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from handout_dask.costs import CUDA, as_bool, parse_quantity
+from handout_dask.costs import CUDA, UNITS, as_bool, parse_quantity
 from handout_dask.errors import CostError
 
 BILLINGS = ("function", "held")
+TOLERANCE = 1e-10  # relative, for sums of demands against a capacity
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,9 @@ class Node:
     watts: float = field(default=0.0, kw_only=True)
     slots: int | None = field(default=None, kw_only=True)
     kind: str | None = field(default=None, kw_only=True)
+    declared_slots: int | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -65,13 +69,17 @@ class Node:
             raise CostError(f"node name {self.name!r} must be a text")
         who = f"node {self.name!r}"
         if not isinstance(self.capabilities, Mapping):
-            raise CostError(f"{who}: capabilities {self.capabilities!r} must be a mapping")
+            raise CostError(
+                f"{who}: capabilities must be a mapping such as {{'cpu': 4}}, "
+                f"not {self.capabilities!r}"
+            )
         put(self, "capabilities", _parse_capabilities(who, self.capabilities))
         for what in ("speed", "gpu_speed", "price", "watts"):
             number = parse_quantity(who, what, getattr(self, what))
             if what.endswith("speed") and not number:
                 raise CostError(f"{who}: {what} must be above 0")
             put(self, what, number)
+        put(self, "declared_slots", self.slots)
         if self.slots is None:
             put(self, "slots", max(1, int(self.capabilities.get("cpu", 1))))
         whole = parse_quantity(who, "slots", self.slots)
@@ -105,7 +113,7 @@ def _parse_capabilities(who: str, capabilities: Mapping[str, Any]) -> dict[str, 
     for key, value in capabilities.items():
         if not isinstance(key, str) or not key:
             raise CostError(f"{who}: capability {key!r} must be a text")
-        flag = as_bool(value)
+        flag = None if key in UNITS else as_bool(value)
         out[key] = parse_quantity(who, key, value) if flag is None else flag
     if out.get(CUDA):
         out.setdefault("gpus", 1.0)
@@ -146,6 +154,9 @@ class Cluster:
         quantum: float = 0.0,
     ) -> None:
         self.nodes = tuple(nodes)
+        for node in self.nodes:
+            if not isinstance(node, Node):
+                raise CostError(f"a cluster holds Node objects, not {node!r}")
         self.index = {node.name: j for j, node in enumerate(self.nodes)}
         if len(self.index) < len(self.nodes):
             names = [node.name for node in self.nodes]
@@ -173,11 +184,11 @@ class Cluster:
 
 def _square(what: str, value: Any, m: int) -> np.ndarray:
     try:
-        array = np.asarray(value, dtype=float)
+        array = np.array(value, dtype=float)
     except (TypeError, ValueError):
         raise CostError(f"{what} must be a number or a matrix, not {value!r}") from None
     if array.ndim == 0:
-        array = np.full((m, m), float(array))
+        array = np.full((m, m), parse_quantity("network", what, float(array)))
     if array.shape != (m, m):
         raise CostError(f"{what} has shape {array.shape}; there are {m} nodes")
     off = array[~np.eye(m, dtype=bool)]

@@ -14,15 +14,16 @@ import numpy as np
 from handout_dask.errors import AllocationError
 from handout_dask.graph import Graph
 from handout_dask.node import Cluster, Node
-from handout_dask.problem import TOLERANCE, Problem
+from handout_dask.problem import Problem
+from handout_dask.rules import MOST, broken_rules, cannot_run
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where and when one function runs.
 
-    ``start`` and ``end`` are seconds from the beginning; ``option`` is the number of the
-    cost alternative that runs.
+    ``start`` and ``end`` are seconds from the beginning; ``option`` is the number of
+    the cost alternative that runs.
     """
 
     function: Hashable
@@ -60,6 +61,21 @@ class Plan:
     allocator: str = ""
     planning_time: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Make arrays of what a user's allocator may give as lists.
+
+        Raises
+        ------
+        AllocationError
+            If nodes or alternatives aren't whole numbers, or times aren't numbers.
+        """
+        for what in ("node", "option", "start", "end"):
+            array = np.asarray(getattr(self, what))
+            wanted = np.int64 if what in ("node", "option") else np.float64
+            if array.size and not np.can_cast(array.dtype, wanted, "same_kind"):
+                raise AllocationError(f"a plan's {what} is {array.dtype}, not {wanted}")
+            object.__setattr__(self, what, array.astype(wanted, copy=False))
+
     @staticmethod
     def from_assignment(
         problem: Problem,
@@ -83,13 +99,15 @@ class Plan:
         AllocationError
             If an id or a node is missing or unknown, or a function can't run there.
         """
-        from handout_dask.allocators.engine import place
+        from handout_dask.allocators.engine import node_order, place
 
         assigned = np.empty(len(problem.functions), dtype=np.int64)
         for i, function in enumerate(problem.functions):
             name = nodes.get(function.id)
             if name is None:
-                raise AllocationError(f"function {function.id!r} is assigned to no node")
+                raise AllocationError(
+                    f"function {function.id!r} is assigned to no node"
+                )
             j = problem.cluster.index.get(name)
             if j is None:
                 known = ", ".join(node.name for node in problem.nodes[:10])
@@ -98,7 +116,7 @@ class Plan:
                     f"{known}"
                 )
             if not np.isfinite(problem.time(i, j)):
-                raise AllocationError(_cannot_run(problem, i, j))
+                raise AllocationError(cannot_run(problem, i, j))
             assigned[i] = j
         for id in nodes:
             if id not in problem.where:
@@ -110,6 +128,7 @@ class Plan:
                 if id not in problem.where:
                     raise AllocationError(f"the order names unknown function {id!r}")
                 key[problem.where[id]] = place_
+            key = node_order(problem, key, assigned)
         return place(
             problem, key=key, assigned=assigned, in_order=True, allocator="assignment"
         )
@@ -248,120 +267,20 @@ def allocate(problem: Problem, allocator: Any) -> Plan:
 def check_plan(plan: Plan, problem: Problem) -> Plan:
     """Return the plan, if it breaks no rule of the problem.
 
-    Checks that every function is placed once, where it can run and where its pin and its
-    group say; that it takes no less than its time, starts after its inputs have arrived,
-    and that no node ever holds more than it has.
+    Checks that every function is placed once, where it can run and where its pin and
+    its group say; that it takes no less than its time, starts after its inputs have
+    arrived, and that no node ever holds more than it has, with what is held already.
 
     Raises
     ------
     AllocationError
         That names the first functions that break a rule, and how.
     """
-    faults = [*_check_places(plan, problem)]
-    if not faults:
-        faults = [*_check_edges(plan, problem), *_check_room(plan, problem)]
+    faults = broken_rules(problem, plan.node, plan.option, plan.start, plan.end)
     if faults:
-        more = f"\n... and {len(faults) - 10} more" if len(faults) > 10 else ""
+        more = f"\n... and {len(faults) - MOST} more" if len(faults) > MOST else ""
         raise AllocationError(
             f"the plan of {plan.allocator or 'the allocator'} breaks "
-            f"{len(faults)} rule(s):\n" + "\n".join(faults[:10]) + more
+            f"{len(faults)} rule(s):\n" + "\n".join(faults[:MOST]) + more
         )
     return plan
-
-
-def _cannot_run(problem: Problem, i: int, j: int) -> str:
-    name = problem.nodes[j].name
-    why = ", ".join(map(str, problem.refusals(i).get(name, ())))
-    return f"function {problem.functions[i].id!r} can't run on node {name!r}: it {why}"
-
-
-def _check_places(plan: Plan, problem: Problem) -> Iterator[str]:
-    n, m = len(problem.functions), len(problem.nodes)
-    if any(len(getattr(plan, what)) != n for what in ("node", "option", "start", "end")):
-        yield f"it places {len(plan.node)} functions; the problem has {n}"
-        return
-    eps = _eps(plan)
-    counts = np.diff(problem.option_ptr)
-    unknown = (plan.node < 0) | (plan.node >= m)
-    unknown |= (plan.option < 0) | (plan.option >= counts)
-    for i in np.flatnonzero(unknown):
-        yield (
-            f"function {problem.functions[i].id!r} is on node {plan.node[i]} of {m} "
-            f"with alternative {plan.option[i]} of {counts[i]}"
-        )
-    if unknown.any():
-        return
-    chosen = problem.option_ptr[:-1] + plan.option
-    rate = problem.rate[problem.option_class[chosen], problem.kind[plan.node]]
-    pinned_away = (problem.pin != -1) & (problem.pin != plan.node)
-    for i in np.flatnonzero((rate <= 0) | pinned_away):
-        yield _cannot_run(problem, int(i), int(plan.node[i]))
-    least = np.divide(problem.option_work[chosen], rate, out=np.zeros(n), where=rate > 0)
-    finite = np.isfinite(plan.start) & np.isfinite(plan.end) & (plan.start >= -eps)
-    short = ~finite | (plan.end - plan.start < least - eps)
-    for i in np.flatnonzero(short):
-        yield (
-            f"function {problem.functions[i].id!r} takes {least[i]:.6g} s, but runs from "
-            f"{plan.start[i]:.6g} to {plan.end[i]:.6g}"
-        )
-    first: dict[int, int] = {}
-    for i in np.flatnonzero(problem.group >= 0):
-        leader = first.setdefault(int(problem.group[i]), int(i))
-        if plan.node[leader] != plan.node[i]:
-            yield (
-                f"functions {problem.functions[leader].id!r} and "
-                f"{problem.functions[i].id!r} must share a node"
-            )
-
-
-def _check_edges(plan: Plan, problem: Problem) -> Iterator[str]:
-    reader = np.repeat(np.arange(len(plan.node)), np.diff(problem.pred_ptr))
-    u = problem.pred_of
-    a, b = plan.node[u], plan.node[reader]
-    cluster = problem.cluster
-    with np.errstate(divide="ignore", invalid="ignore"):
-        moving = cluster.latency[a, b] / 1e3 + problem.pred_mb / cluster.bandwidth[a, b]
-    arrival = plan.end[u] + np.where(a == b, 0.0, moving)
-    for e in np.flatnonzero(plan.start[reader] < arrival - _eps(plan)):
-        yield (
-            f"function {problem.functions[reader[e]].id!r} starts at "
-            f"{plan.start[reader[e]]:.6g} s; the result of "
-            f"{problem.functions[u[e]].id!r} arrives at {arrival[e]:.6g} s"
-        )
-
-
-def _check_room(plan: Plan, problem: Problem) -> Iterator[str]:
-    """Sweep over the starts and ends of each node; ends come first at the same time."""
-    eps = _eps(plan)
-    long = np.flatnonzero(plan.end - plan.start > 2 * eps)
-    chosen = (problem.option_ptr[:-1] + plan.option)[long]
-    need = problem.need[problem.option_class[chosen]]
-    node = plan.node[long]
-    times = np.concatenate([plan.start[long], plan.end[long] - eps])
-    sign = np.repeat([1.0, -1.0], len(long))
-    order = np.lexsort((sign, times, np.tile(node, 2)))
-    change = (sign[:, None] * np.concatenate([need, need]))[order]
-    where = np.tile(node, 2)[order]
-    level = np.cumsum(change, axis=0)
-    if len(where):  # every node sums to zero, so that the running sums don't mix
-        begins = np.flatnonzero(np.diff(where, prepend=-1))
-        base = np.where(begins[:, None] > 0, level[begins - 1], 0.0)
-        level -= np.repeat(base, np.diff(np.append(begins, len(where))), axis=0)
-    room = problem.room[problem.kind[where]]
-    over = level > room * (1 + 10 * TOLERANCE) + 1e-9 * np.maximum(1, need.max(initial=0))
-    seen = set()
-    for e, r in zip(*np.nonzero(over), strict=True):
-        if where[e] in seen:
-            continue
-        seen.add(where[e])
-        i = np.tile(long, 2)[order][e]
-        yield (
-            f"node {problem.nodes[where[e]].name!r} holds {level[e, r]:.6g} "
-            f"{problem.resources[r]} of {room[e, r]:.6g} at {times[order][e]:.6g} s, "
-            f"when {problem.functions[i].id!r} runs"
-        )
-
-
-def _eps(plan: Plan) -> float:
-    """Rounding that is let pass [s]."""
-    return 1e-9 + 1e-7 * (float(np.nanmax(plan.end)) if len(plan.end) else 0.0)

@@ -7,53 +7,25 @@ memory grows with functions + nodes + classes x kinds, never functions x nodes.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from handout_dask.costs import CUDA, UNIT_NAMES, Cost
+from handout_dask.costs import Cost
+from handout_dask.edges import measure_edges
 from handout_dask.errors import UnsatisfiableError
 from handout_dask.function import Function, WithFunction
 from handout_dask.graph import Graph
-from handout_dask.node import Cluster, Node
+from handout_dask.held import WHOLE, Held, HeldArrays, held_arrays
+from handout_dask.lacks import MOST, Lack, explain_all, explain_refusal, refusal_text
+from handout_dask.node import TOLERANCE, Cluster, Node
+
+__all__ = ["TOLERANCE", "Held", "Lack", "Problem", "explain_refusal"]
 
 DEFAULT_TIME = 1000.0  # ms, where no function of the graph declares a time
-TOLERANCE = 1e-10  # relative, for sums of demands against a capacity
-
-
-@dataclass(frozen=True, slots=True)
-class Lack:
-    """Why a node refuses a function: what is needed of one thing, and what it has."""
-
-    resource: str
-    need: Any
-    has: Any
-
-    def __str__(self) -> str:
-        if self.resource == "node":
-            return f"is not {self.need!r}"
-        if self.need is True:
-            return "lacks CUDA" if self.resource == CUDA else f"lacks {self.resource}"
-        unit = UNIT_NAMES.get(self.resource, "")
-        return (
-            f"lacks {self.resource} (needs {self.need:g}{unit and ' ' + unit}, "
-            f"has {self.has:g})"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What is taken on a node already, while a plan begins: by whom does not matter.
-
-    ``start`` and ``end`` are seconds from the beginning of the plan.
-    """
-
-    node: str
-    start: float
-    end: float
-    demand: Mapping[str, float]
 
 
 class Problem:
@@ -106,12 +78,14 @@ class Problem:
         self._number_options()
         self._number_kinds()
         self._count_demand()
-        self._measure_edges()
+        measured = measure_edges(graph.links())
+        self.pred_ptr, self.pred_of, self.pred_mb = measured
         self._bind()
 
     # ---------------------------------------------------------------- building
     def _number_options(self) -> None:
-        ptr, costs = [0], []
+        ptr: list[int] = [0]
+        costs: list[Cost] = []
         for function in self.functions:
             costs.extend(function.alternatives)
             ptr.append(len(costs))
@@ -153,7 +127,7 @@ class Problem:
         self.kinds: tuple[Node, ...] = tuple(kinds)
 
     def _count_demand(self) -> None:
-        names = sorted({name for cost in self.classes for name, _ in cost.demand} | {"cpu"})
+        names = sorted({"cpu", *(k for cost in self.classes for k, _ in cost.demand)})
         labels = sorted({name for cost in self.classes for name in cost.capabilities})
         c, k = len(self.classes), len(self.kinds)
         need = np.zeros((c, len(names)))
@@ -166,46 +140,33 @@ class Problem:
                 wants[row, labels.index(name)] = True
         fits = np.ones((c, k), dtype=bool)
         for r, name in enumerate(names):
-            room = np.array([node.capacity(name) for node in self.kinds])
-            fits &= need[:, r, None] <= room * (1 + TOLERANCE)
+            fits &= need[:, r, None] <= self._capacity(name) * (1 + TOLERANCE)
         for q, name in enumerate(labels):
-            fits &= ~wants[:, q, None] | np.array([node.has(name) for node in self.kinds])
+            has = np.array([node.has(name) for node in self.kinds], dtype=bool)
+            fits &= ~wants[:, q, None] | has
         speeds = np.array([(node.speed, node.gpu_speed) for node in self.kinds])
         timed = np.array([int(cost.gpu_time is not None) for cost in self.classes], int)
         speeds = speeds.reshape(k, 2)
         self.rate = np.where(fits, speeds[:, timed].T, 0.0)
 
-        columns = {"slots": (np.ones(c), np.array([x.capacity("slots") for x in self.kinds]))}
+        columns = {"slots": (np.ones(c), self._capacity("slots"))}
         for r, name in enumerate(names):
-            columns[name] = need[:, r], np.array([x.capacity(name) for x in self.kinds])
+            columns[name] = need[:, r], self._capacity(name)
         if "gpus" in names:
-            _split_devices(columns, np.array([x.capacity("gpus") for x in self.kinds]))
+            _split_devices(columns, self._capacity("gpus"))
         kept = {
             name: pair
             for name, pair in columns.items()
             if name == "slots" or (pair[0].any() and np.isfinite(pair[1]).any())
         }
         self.resources = tuple(kept)
-        self.need = np.ascontiguousarray(np.stack([a for a, _ in kept.values()], axis=1))
-        self.room = np.ascontiguousarray(np.stack([b for _, b in kept.values()], axis=1))
+        needs, rooms = zip(*kept.values(), strict=True)
+        self.need = np.ascontiguousarray(np.stack(needs, axis=1))
+        self.room = np.ascontiguousarray(np.stack(rooms, axis=1))
 
-    def _measure_edges(self) -> None:
-        links = self.graph.links()
-        parts = _count_parts(links.producer, links.index)
-        sizes = [function.alternatives[0].output_size for function in self.functions]
-        ptr, of, mb = [0], [], []
-        for i in range(len(self.functions)):
-            lo, hi = links.ptr[i], links.ptr[i + 1]
-            edges: dict[int, list[Any]] = {}
-            for a in range(lo, hi):
-                edges.setdefault(links.producer[a], []).append(links.index[a])
-            for u, indexes in edges.items():
-                of.append(u)
-                mb.append(_edge_mb(sizes[u], indexes, parts.get(u, 1)))
-            ptr.append(len(of))
-        self.pred_ptr = np.array(ptr, dtype=np.int64)
-        self.pred_of = np.array(of, dtype=np.int64)
-        self.pred_mb = np.array(mb, dtype=float)
+    def _capacity(self, resource: str) -> np.ndarray:
+        """(k,) what a node of each kind has of a resource."""
+        return np.array([node.capacity(resource) for node in self.kinds], dtype=float)
 
     def _bind(self) -> None:
         n = len(self.functions)
@@ -230,11 +191,13 @@ class Problem:
         members: dict[int, list[int]] = {}
         for i in range(n):
             members.setdefault(find(i), []).append(i)
-        for number, together in enumerate(members.values()):
+        groups = 0
+        for together in members.values():
             pins = {self.functions[i].node for i in together}
             names = [name for name in pins if isinstance(name, str)]
             if len(together) > 1:
-                self.group[together] = number
+                self.group[together] = groups
+                groups += 1
             if names:
                 known = [self.cluster.index.get(name, -2) for name in names]
                 self.pin[together] = known[0] if len(known) == 1 else -2
@@ -251,10 +214,15 @@ class Problem:
         return ptr, reader[order]
 
     @cached_property
+    def held_arrays(self) -> HeldArrays:
+        """``(node, start, end, need)`` of what is held; times in seconds."""
+        return held_arrays(self.held, self.cluster.index, self.resources)
+
+    @cached_property
     def preds(self) -> tuple[tuple[int, ...], ...]:
         """``preds[i]``: the functions that i reads, by index."""
         of, ptr = self.pred_of.tolist(), self.pred_ptr.tolist()
-        return tuple(tuple(of[a:b]) for a, b in zip(ptr, ptr[1:], strict=False))
+        return tuple(tuple(of[a:b]) for a, b in pairwise(ptr))
 
     @cached_property
     def where(self) -> dict[Hashable, int]:
@@ -293,34 +261,55 @@ class Problem:
         """Seconds until what v reads of u is on node b, once u has ended on node a."""
         if a == b:
             return 0.0
-        cluster = self.cluster
-        seconds = cluster.latency[a, b] / 1e3 + self.size(u, v) / cluster.bandwidth[a, b]
-        return float(seconds)
+        latency, bandwidth = self.cluster.latency[a, b], self.cluster.bandwidth[a, b]
+        return float(latency / 1e3 + self.size(u, v) / bandwidth)
 
     # -------------------------------------------------------------- explaining
     def refusals(self, i: int) -> dict[str, tuple[Lack, ...]]:
-        """Why each node refuses function i; a node that can run it is left out."""
+        """Why each node refuses function i; a node that can run it is left out.
+
+        A node that can run it, but not all of the functions that must share its node,
+        refuses it too.
+        """
+        mates = self._distinct_mates(i)
         out = {}
         for j, node in enumerate(self.nodes):
-            lacks = self._lacks(i, j)
+            lacks = self._lacks(mates, j)
             if lacks:
                 out[node.name] = lacks
         return out
 
-    def _lacks(self, i: int, j: int) -> tuple[Lack, ...]:
-        node, function = self.nodes[j], self.functions[i]
-        if self.pin[i] not in (-1, j):
-            wanted = function.node
-            if isinstance(wanted, WithFunction) or wanted is None:
-                wanted = f"the node of its group, {self._group_text(i)}"
-            return (Lack("node", wanted, node.name),)
-        if self.option(i, j)[1] < np.inf:
-            return ()
-        return _lacks_of(function.alternatives[0], node)
+    def explain(self, i: int, j: int) -> tuple[Lack, ...]:
+        """Why node j refuses function i; () if it can run it."""
+        return self._lacks(self._distinct_mates(i), j)
 
-    def _group_text(self, i: int) -> str:
-        together = np.flatnonzero(self.group == self.group[i])[:4]
-        return ", ".join(repr(self.functions[int(g)].id) for g in together)
+    def _mates(self, i: int) -> list[int]:
+        """Functions that must share a node with i, itself included."""
+        if self.group[i] < 0:
+            return [i]
+        return [int(g) for g in np.flatnonzero(self.group == self.group[i])]
+
+    def _classes_of(self, i: int) -> tuple[int, ...]:
+        return tuple(self.option_class[self.option_ptr[i] : self.option_ptr[i + 1]])
+
+    def _distinct_mates(self, i: int) -> list[int]:
+        """Of the functions that share a node with i, one of each need; i goes first."""
+        distinct: dict[Any, int] = {}
+        for g in (i, *self._mates(i)):
+            distinct.setdefault((self._classes_of(g), self.functions[g].node), g)
+        return [*distinct.values()]
+
+    def _lacks(self, mates: list[int], j: int) -> tuple[Lack, ...]:
+        node = self.nodes[j]
+        for g in mates:
+            function = self.functions[g]
+            of = repr(function.id) if self.group[g] >= 0 else ""
+            if isinstance(function.node, str) and function.node != node.name:
+                return (Lack("node", function.node, node.name, of),)
+            if not self.option(g, j)[1] < np.inf:
+                lacks = explain_all(function.alternatives, node)
+                return tuple(replace(lack, of=of) for lack in lacks)
+        return ()
 
     def require_feasible(self) -> Problem:
         """Return the problem, if every function can run somewhere.
@@ -331,74 +320,48 @@ class Problem:
             That says what each function that fits nowhere needs, and what every node
             offers, as text and in ``refusals``.
         """
-        able = np.zeros(len(self.functions), dtype=bool)
-        if len(self.kinds) and len(able):
-            runs = (self.rate > 0)[self.option_class]  # (o, k)
-            somewhere = np.logical_or.reduceat(runs, self.option_ptr[:-1], axis=0)
-            able = somewhere.any(axis=1) & (self.pin != -2)
-            pinned = np.flatnonzero(self.pin >= 0)
-            able[pinned] &= somewhere[pinned, self.kind[self.pin[pinned]]]
-            for members in _groups(self.group):
-                able[members] &= somewhere[members].all(axis=0).any()
+        if not self.functions:
+            return self
+        runs = self.rate > 0  # (c, k)
+        first = self.option_ptr[:-1]
+        anywhere = runs.any(axis=1)[self.option_class]
+        able: np.ndarray = np.logical_or.reduceat(anywhere, first)
+        able &= self.pin != -2
+        pin = np.repeat(self.pin, np.diff(self.option_ptr))  # of each option
+        pinned = np.flatnonzero(pin >= 0)
+        there = anywhere.copy()
+        there[pinned] = runs[self.option_class[pinned], self.kind[pin[pinned]]]
+        able &= np.logical_or.reduceat(there, first)
+        for members in _groups(self.group):
+            needs = {self._classes_of(int(i)) for i in members}
+            each = [runs[list(classes)].any(axis=0) for classes in needs]
+            able[members] &= able[members].all() and np.stack(each).all(axis=0).any()
         bad = np.flatnonzero(~able)
         if len(bad):
             raise self._unsatisfiable([int(i) for i in bad])
         return self
 
     def _unsatisfiable(self, bad: list[int]) -> UnsatisfiableError:
-        lines, refusals = [], {}
-        for i in bad[:10]:
-            function = self.functions[i]
-            refusals[function.id] = why = self.refusals(i)
-            if self.pin[i] == -2 and isinstance(function.node, str):
-                names = ", ".join(node.name for node in self.nodes[:10])
-                lines.append(
-                    f"function {function.id!r} is pinned to node {function.node!r}, "
-                    f"but the nodes are {names or 'none'}. Correct the name or add the "
-                    "node."
-                )
-                continue
-            together = ""
-            if self.group[i] >= 0:
-                together = f" together with its group ({self._group_text(i)})"
-            lines.append(
-                f"function {function.id!r} fits on no node{together}: "
-                f"{_join(why)}. Lower its cost or add a node."
-            )
-        if len(bad) > len(lines):
-            lines.append(f"... and {len(bad) - len(lines)} more functions.")
+        refusals = {self.functions[i].id: self.refusals(i) for i in bad[:MOST]}
+        told: set[int] = set()
+        lines = []
+        for i in bad[:MOST]:
+            if i not in told:
+                mates = self._mates(i)
+                told.update(mates)
+                lines.append(self._refusal_text(mates, refusals[self.functions[i].id]))
+        untold = sum(i not in told for i in bad)
+        if untold:
+            lines.append(f"... and {untold} more functions.")
         return UnsatisfiableError("\n".join(lines), refusals)
 
-
-def _join(why: Mapping[str, tuple[Lack, ...]]) -> str:
-    if not why:
-        return "there is no node"
-    texts: dict[str, list[str]] = {}
-    for name, lacks in why.items():
-        texts.setdefault(", ".join(map(str, lacks)), []).append(name)
-    parts = []
-    for text, names in list(texts.items())[:10]:
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        parts.append(f"{', '.join(names[:3])}{more} {text}")
-    if len(texts) > 10:
-        parts.append(f"and {len(texts) - 10} more reasons")
-    return "; ".join(parts)
-
-
-def _lacks_of(cost: Cost, node: Node) -> tuple[Lack, ...]:
-    """What an empty node lacks for a cost."""
-    lacks = [Lack(c, True, False) for c in cost.capabilities if not node.has(c)]
-    for name, need in cost.demand:
-        if need > node.capacity(name) * (1 + TOLERANCE):
-            lacks.append(Lack(name, need, node.capacity(name)))
-    if "cpu" not in dict(cost.demand) and node.capacity("cpu") < 1:
-        lacks.append(Lack("cpu", 1.0, node.capacity("cpu")))
-    return tuple(lacks)
-
-
-def explain_refusal(cost: Cost, node: Node) -> tuple[Lack, ...]:
-    """Why the empty node can't run a function of this cost; () if it can."""
-    return _lacks_of(cost, node)
+    def _refusal_text(
+        self, mates: list[int], why: Mapping[str, tuple[Lack, ...]]
+    ) -> str:
+        ids = [self.functions[g].id for g in mates]
+        pins = [self.functions[g].node for g in mates]
+        names = [pin for pin in pins if isinstance(pin, str)]
+        return refusal_text(ids, names, [node.name for node in self.nodes], why)
 
 
 def _split_devices(
@@ -412,44 +375,15 @@ def _split_devices(
     need, _ = columns["gpus"]
     one = devices <= 1
     columns["gpus"] = need, np.where(one, devices, np.inf)
-    columns["devices"] = np.ceil(need), np.where(one, np.inf, devices)
+    columns[WHOLE] = np.ceil(need), np.where(one, np.inf, devices)
     if "gpu_memory" in columns:
         need, room = columns["gpu_memory"]
         columns["gpu_memory"] = need, np.where(one, room, np.inf)
 
 
-def _count_parts(producer: Sequence[int], index: Sequence[Any]) -> dict[int, int]:
-    """Into how many elements the result of each indexed producer seems to fall."""
-    read: dict[int, set[Any]] = {}
-    for u, at in zip(producer, index, strict=True):
-        if at is not None:
-            read.setdefault(u, set()).add(at if isinstance(at, int | str) else repr(at))
-    return {
-        u: max(len(seen), 1 + max((x for x in seen if isinstance(x, int)), default=0))
-        for u, seen in read.items()
-    }
-
-
-def _edge_mb(size: Any, indexes: list[Any], parts: int) -> float:
-    """MB of what one function reads of another: its elements, each once."""
-    if size is None:
-        return 0.0
-    total = sum(size.values()) if isinstance(size, Mapping) else float(size)
-    if None in indexes:
-        return float(total)
-    distinct = {repr(at): at for at in indexes}
-    if isinstance(size, Mapping):
-        return float(sum(_get(size, at) for at in distinct.values()))
-    return total * min(1.0, len(distinct) / parts)
-
-
-def _get(sizes: Mapping[Any, float], at: Any) -> float:
-    try:
-        return sizes.get(at, 0.0)
-    except TypeError:  # an index that is not hashable, such as a slice
-        return 0.0
-
-
 def _groups(group: np.ndarray) -> list[np.ndarray]:
-    numbers = np.unique(group[group >= 0])
-    return [np.flatnonzero(group == number) for number in numbers]
+    """The members of each group."""
+    bound = np.flatnonzero(group >= 0)
+    bound = bound[np.argsort(group[bound], kind="stable")]
+    begins = np.flatnonzero(np.diff(group[bound])) + 1
+    return np.split(bound, begins) if len(bound) else []

@@ -1,4 +1,4 @@
-"""ResourceTracker: who holds how much of what, on which node. The protocol and the static one.
+"""ResourceTracker: who holds how much of what, on which node; and the static one.
 
 Pure books: knows no clock and no Dask; whoever asks decides when to release.
 """
@@ -6,12 +6,15 @@ Pure books: knows no clock and no Dask; whoever asks decides when to release.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from handout_dask.costs import CUDA
-from handout_dask.node import Node
-from handout_dask.problem import TOLERANCE
+from handout_dask.costs import CUDA, ESTIMATES, as_bool, parse_quantity
+from handout_dask.node import TOLERANCE, Node
+
+# Amounts are counted in whole steps: sums of floats drift, sums of integers don't.
+STEPS = 2**60
 
 
 @runtime_checkable
@@ -61,8 +64,8 @@ class StaticTracker:
 
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
-        self._claimed: dict[str, dict[str, float]] = {}
-        self._claims: dict[Hashable, list[tuple[str, dict[str, float]]]] = {}
+        self._claimed: dict[str, Counter[str]] = {}  # [1 / STEPS], exact
+        self._claims: dict[Hashable, list[tuple[str, dict[str, int]]]] = {}
 
     def register(self, node: str, capabilities: Mapping[str, Any]) -> None:
         """Make a node known, or change what it has; claims on it stay.
@@ -73,72 +76,114 @@ class StaticTracker:
             If a capability makes no sense.
         """
         self._nodes[node] = Node(node, capabilities)
-        self._claimed.setdefault(node, {})
+        self._claimed.setdefault(node, Counter())
 
     def available(self, node: str, req: Mapping[str, Any]) -> bool:
-        """Whether all of the request is free on the node now."""
-        if node not in self._nodes:
-            return False
-        has, claimed = self._nodes[node], self._claimed[node]
-        for name, amount in req.items():
-            if amount is True:
-                name = CUDA if name == "has_cuda_requirement" else name
-                if not has.has(name):
-                    return False
-            elif amount is not False:
-                room = _capacity(has, name) * (1 + TOLERANCE)
-                if claimed.get(name, 0.0) + amount > room:
-                    return False
-        return True
+        """Whether all of the request is free on the node now.
+
+        Raises
+        ------
+        CostError
+            If the request makes no sense.
+        """
+        return self._takes(node, req) is not None
 
     def request(self, claim: Hashable, node: str, req: Mapping[str, Any]) -> bool:
-        """Take all of the request under the name `claim`, or nothing."""
-        if not self.available(node, req):
+        """Take all of the request under the name `claim`, or nothing.
+
+        Raises
+        ------
+        CostError
+            If the request makes no sense.
+        """
+        taken = self._takes(node, req)
+        if taken is None:
             return False
-        taken = {k: float(v) for k, v in req.items() if v is not True and v is not False}
-        claimed = self._claimed[node]
-        for name, amount in taken.items():
-            claimed[name] = claimed.get(name, 0.0) + amount
-        self._claims.setdefault(claim, []).append((node, taken))
+        if taken:
+            self._claims.setdefault(claim, []).append((node, taken))
+            self._claimed[node].update(taken)
         return True
 
     def release(self, claim: Hashable, part: Mapping[str, Any] | None = None) -> None:
-        """Give back what a claim holds, or part of it; unknown claims hold nothing."""
-        left = dict(part) if part is not None else None
+        """Give back what a claim holds, or part of it; unknown claims hold nothing.
+
+        Raises
+        ------
+        CostError
+            If the part makes no sense.
+        """
+        wanted = None if part is None else _parse_request(part)[1]
+        held = []
         for node, taken in self._claims.get(claim, ()):
-            for name in list(taken):
-                back = taken[name]
-                if left is not None:
-                    back = min(back, float(left.get(name, 0.0)))
-                    left[name] = float(left.get(name, 0.0)) - back
-                taken[name] -= back
-                rest = self._claimed[node].get(name, 0.0) - back
-                # Sums of floats drift; what nobody holds is nothing.
-                self._claimed[node][name] = rest if rest > 1e-9 else 0.0
-                if not taken[name]:
-                    del taken[name]
-        held = [(node, taken) for node, taken in self._claims.pop(claim, ()) if taken]
+            back = taken
+            if wanted is not None:
+                back = {k: min(v, wanted.get(k, 0)) for k, v in taken.items()}
+                wanted = {k: v - back.get(k, 0) for k, v in wanted.items()}
+            self._claimed[node].subtract(back)
+            left = {k: v - back[k] for k, v in taken.items() if v > back[k]}
+            if left:
+                held.append((node, left))
+        self._claims.pop(claim, None)
         if held:
             self._claims[claim] = held
 
     def snapshot(self) -> dict[str, dict[str, tuple[float, float, float | None]]]:
         """``{node: {resource: (capacity, claimed, observed)}}``; observed is None."""
-        out = {}
+        out: dict[str, dict[str, tuple[float, float, float | None]]] = {}
         for name, node in self._nodes.items():
-            resources = {k for k, v in node.capabilities.items() if not isinstance(v, bool)}
             claimed = self._claimed[name]
-            resources |= {k for k, v in claimed.items() if v}
-            rows = {}
-            for resource in sorted(resources):
-                held = claimed.get(resource, 0.0)
-                rows[resource] = (_capacity(node, resource), held, None)
-            out[name] = rows
+            offered = {
+                k for k, v in node.capabilities.items() if not isinstance(v, bool)
+            }
+            resources = sorted(offered | {k for k, v in claimed.items() if v})
+            out[name] = {
+                r: (_capacity(node, r), claimed[r] / STEPS, None) for r in resources
+            }
         return out
+
+    def _takes(self, node: str, req: Mapping[str, Any]) -> dict[str, int] | None:
+        """What the request would take of the node now; None if it does not fit."""
+        capabilities, demand = _parse_request(req)
+        has = self._nodes.get(node)
+        if has is None or not all(has.has(name) for name in capabilities):
+            return None
+        devices = has.capacity("gpus")
+        if devices > 1 and ("gpus" in demand or "gpu_memory" in demand):
+            # As in a Problem: where there are more, nothing shares a device.
+            memory = demand.get("gpu_memory", 0)
+            if memory > has.capacity("gpu_memory") * STEPS * (1 + TOLERANCE):
+                return None
+            gpus = math.ceil(demand.get("gpus", 0) / STEPS)
+            whole = {"gpus": gpus * STEPS, "gpu_memory": memory * max(1, gpus)}
+            demand |= {k: v for k, v in whole.items() if v}
+        claimed = self._claimed[node]
+        for name, amount in demand.items():
+            room = _capacity(has, name) * (1 + TOLERANCE)
+            if (claimed[name] + amount) / STEPS > room:
+                return None
+        return demand
+
+
+def _parse_request(req: Mapping[str, Any]) -> tuple[list[str], dict[str, int]]:
+    """``(capabilities, demand)`` of a flat map; its estimates ask nothing."""
+    capabilities: list[str] = []
+    demand: dict[str, int] = {}
+    for name, value in req.items():
+        if name in ESTIMATES:
+            continue
+        flag = as_bool(value)
+        if flag is None:
+            number, parts = parse_quantity("request", name, value).as_integer_ratio()
+            if number:
+                demand[name] = number * STEPS // parts
+        elif flag:
+            capabilities.append(CUDA if name == "has_cuda_requirement" else name)
+    return capabilities, demand
 
 
 def _capacity(node: Node, resource: str) -> float:
     """In all; of several devices the memory of each counts together."""
     devices = node.capacity("gpus")
-    if resource == "gpu_memory" and math.isfinite(devices) and devices > 1:
+    if resource == "gpu_memory" and devices > 1:
         return node.capacity(resource) * devices
     return node.capacity(resource)

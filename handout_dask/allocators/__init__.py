@@ -1,7 +1,7 @@
 """Allocators: pure strategies over one placing engine; their protocol and their table.
 
-An allocator is any object with ``allocate(problem) -> Plan``. Packages add theirs by the
-entry-point group ``handout_dask.allocators``: a class, or a function that makes one.
+An allocator is any object with ``allocate(problem) -> Plan``. Packages add theirs by
+the entry-point group ``handout_dask.allocators``: a class, or a function making one.
 """
 
 from __future__ import annotations

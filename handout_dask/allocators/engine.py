@@ -6,8 +6,7 @@ too, since several of them use it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+import heapq
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +14,9 @@ import numpy as np
 
 from handout_dask.allocators import kernel
 from handout_dask.errors import AllocationError
+from handout_dask.node import TOLERANCE
 from handout_dask.plans import Plan
-from handout_dask.problem import TOLERANCE, Problem
+from handout_dask.problem import Problem
 
 EARLIEST_END = kernel.EARLIEST_END
 EARLIEST_START = kernel.EARLIEST_START
@@ -45,25 +45,8 @@ def arrays(problem: Problem) -> Arrays:
     room = np.where(np.isfinite(problem.room), problem.room, 0.0)
     slack = TOLERANCE * room.max(axis=0, initial=1e-9)
     latency = problem.cluster.latency / 1e3
-    held = _held(problem)
-    return Arrays(succ_ptr, succ_of, problem.pred_mb[order], latency, slow, held, slack)
-
-
-def _held(problem: Problem) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    where = problem.cluster.index
-    rows = [h for h in problem.held if h.node in where and h.end > max(h.start, 0.0)]
-    need = np.zeros((len(rows), len(problem.resources)))
-    for row, h in enumerate(rows):
-        demand: Mapping[str, float] = {"slots": 1.0, "cpu": 1.0, **h.demand}
-        if "gpus" in demand:
-            demand = {**demand, "devices": math.ceil(demand["gpus"])}
-        need[row] = [demand.get(name, 0.0) for name in problem.resources]
-    return (
-        np.array([where[h.node] for h in rows], dtype=np.int64),
-        np.array([max(h.start, 0.0) for h in rows], dtype=float),
-        np.array([h.end for h in rows], dtype=float),
-        need,
-    )
+    mb = problem.pred_mb[order]
+    return Arrays(succ_ptr, succ_of, mb, latency, slow, problem.held_arrays, slack)
 
 
 def upward_rank(problem: Problem) -> np.ndarray:
@@ -93,7 +76,10 @@ def upward_rank(problem: Problem) -> np.ndarray:
     able = np.maximum(runs @ nodes_of_kind, 1)
     mean = (inverse @ nodes_of_kind) / able  # (c,) [s per s of work]
     mean[~runs.any(axis=1)] = np.inf
-    times = problem.option_work * mean[problem.option_class]
+    mean_of = mean[problem.option_class]
+    runs_somewhere = np.isfinite(mean_of)  # 0 s of what runs nowhere is not NaN
+    times = np.full(len(mean_of), np.inf)
+    np.multiply(problem.option_work, mean_of, out=times, where=runs_somewhere)
     mean_time = np.minimum.reduceat(times, problem.option_ptr[:-1])
     off = ~np.eye(m, dtype=bool)
     latency = float(a.latency[off].mean()) if m > 1 else 0.0
@@ -101,6 +87,56 @@ def upward_rank(problem: Problem) -> np.ndarray:
     rank, _ = kernel.functions(len(mean_time) * m)
     out: np.ndarray = rank(a.succ_ptr, a.succ_of, a.succ_mb, mean_time, latency, slow)
     return out
+
+
+def node_order(problem: Problem, key: np.ndarray, assigned: np.ndarray) -> np.ndarray:
+    """The place of each function in an order that keeps to the key on each node.
+
+    Parameters
+    ----------
+    problem : Problem
+        With n functions.
+    key : (n,) array
+        In which order functions of one node shall start.
+    assigned : (n,) int array
+        The node of each function.
+
+    Returns
+    -------
+    (n,) array
+        A topological order of the graph, in which no function comes before one of a
+        smaller key on its node, except where the dependencies leave nothing else.
+    """
+    n = len(key)
+    queues: list[list[int]] = [[] for _ in problem.nodes]
+    for i in np.lexsort((np.arange(n), key))[::-1].tolist():
+        queues[assigned[i]].append(i)  # the next one last
+    ptr, of = (x.tolist() for x in problem.succs_arrays)
+    missing = np.diff(problem.pred_ptr).tolist()
+    waiting = [(key[i], i) for i in range(n) if not missing[i]]  # ready, but not first
+    heapq.heapify(waiting)
+    first = [queue[-1] for queue in queues if queue and not missing[queue[-1]]]
+    rank = np.full(n, -1.0)
+    for count in range(n):
+        while first and rank[first[-1]] >= 0:
+            first.pop()
+        while not first and rank[waiting[0][1]] >= 0:
+            heapq.heappop(waiting)
+        i = first.pop() if first else heapq.heappop(waiting)[1]
+        rank[i] = count
+        touched = {assigned[i]}
+        for v in of[ptr[i] : ptr[i + 1]]:
+            missing[v] -= 1
+            if not missing[v]:
+                heapq.heappush(waiting, (key[v], v))
+                touched.add(assigned[v])
+        for j in touched:
+            queue = queues[j]
+            while queue and rank[queue[-1]] >= 0:
+                queue.pop()
+            if queue and not missing[queue[-1]]:
+                first.append(queue[-1])  # maybe again
+    return rank
 
 
 def place(

@@ -1,4 +1,4 @@
-"""Allocator ``first-available``: as functions become ready, the first node with room."""
+"""Allocator ``first-available``: as functions become ready, the first free node."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ class Time:
 
     Notes
     -----
-    HEFT: Topcuoglu, Hariri, Wu, IEEE TPDS 13(3), 2002, doi:10.1109/71.993206. Departures:
-    a gap counts as free when slots, cores, memory and every other resource fit in it; of
-    several cost alternatives the one that ends first is taken.
+    HEFT: Topcuoglu, Hariri, Wu, IEEE TPDS 13(3), 2002, doi:10.1109/71.993206.
+    Departures: a gap counts as free when slots, cores, memory and every other resource
+    fit in it; of several cost alternatives the one that ends first is taken.
     """
 
     def allocate(self, problem: Problem) -> Plan:

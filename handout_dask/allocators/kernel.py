@@ -1,4 +1,4 @@
-"""The placing kernel: functions in order of a key, each to the node that a rule prefers.
+"""The placing kernel: functions in order of a key, each to the node a rule prefers.
 
 Plain Python over numpy arrays, so that the same source runs as it is on small problems
 and compiled by numba on large ones, with the same result. Knows only arrays.
@@ -38,9 +38,12 @@ def upward_rank(
     return rank
 
 
-def find_start(time: Any, free: Any, count: Any, j: Any, ready: Any, span: Any, need: Any,
-               slack: Any) -> Any:  # fmt: skip
-    """The earliest start at or after `ready` with room for `need` for `span` seconds."""
+def find_start(time: Any, free: Any, count: Any, j: Any, ready: Any, span: Any,
+               need: Any, slack: Any) -> Any:  # fmt: skip
+    """The earliest start from `ready` on with room for `need` for `span` seconds.
+
+    inf if there is none, since what is held does not end.
+    """
     lo, hi = 0, count[j] - 1
     while lo < hi:  # the last segment that begins at or before `ready`
         mid = (lo + hi + 1) // 2
@@ -53,11 +56,14 @@ def find_start(time: Any, free: Any, count: Any, j: Any, ready: Any, span: Any, 
     while True:
         fits = True
         for r in range(len(need)):
-            if need[r] > free[j, s, r] + slack[r]:
+            # What is not needed may be overdrawn: held intervals can exceed the room.
+            if need[r] > 0.0 and need[r] > free[j, s, r] + slack[r]:
                 fits = False
                 break
         if not fits:
             s += 1
+            if s >= count[j]:
+                return np.inf
             start = time[j, s]
             continue
         if s + 1 >= count[j] or time[j, s + 1] >= start + span:
@@ -88,7 +94,8 @@ def cut(time: Any, free: Any, count: Any, j: Any, at: Any) -> Any:
 def alike(free: Any, j: Any, s: Any, slack: Any) -> Any:
     """Whether segment s of node j leaves the same as the one before it."""
     for r in range(free.shape[2]):
-        if abs(free[j, s, r] - free[j, s - 1, r]) > slack[r]:
+        a, b = free[j, s, r], free[j, s - 1, r]
+        if a != b and abs(a - b) > slack[r]:  # inf == inf
             return False
     return True
 
@@ -113,11 +120,12 @@ def take(time: Any, free: Any, count: Any, j: Any, start: Any, end: Any, need: A
             count[j] -= 1
 
 
-def place(key: Any, by_ready: Any, rule: Any, in_order: Any, pred_ptr: Any, pred_of: Any,
-          pred_mb: Any, succ_ptr: Any, succ_of: Any, option_ptr: Any, option_work: Any,
-          option_class: Any, need: Any, rate: Any, kind: Any, room: Any, latency: Any,
-          slow: Any, pin: Any, group: Any, held_node: Any, held_start: Any, held_end: Any,
-          held_need: Any, slack: Any) -> Any:  # fmt: skip
+def place(key: Any, by_ready: Any, rule: Any, in_order: Any, pred_ptr: Any,
+          pred_of: Any, pred_mb: Any, succ_ptr: Any, succ_of: Any, option_ptr: Any,
+          option_work: Any, option_class: Any, need: Any, rate: Any, kind: Any,
+          room: Any, latency: Any, slow: Any, pin: Any, group: Any, held_node: Any,
+          held_start: Any, held_end: Any, held_need: Any,
+          slack: Any) -> Any:  # fmt: skip
     """Place all functions; returns node, option, start and end of each.
 
     Parameters
@@ -257,7 +265,7 @@ def compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 def functions(work: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """``(upward_rank, place)``, compiled where `work` = functions x nodes is worth it."""
+    """``(upward_rank, place)``, compiled where work (functions x nodes) is much."""
     if work <= SMALL and not compiled.cache_info().currsize:
         return upward_rank, place
     return compiled()

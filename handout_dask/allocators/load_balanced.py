@@ -11,7 +11,7 @@ from handout_dask.problem import Problem
 
 @dataclass(frozen=True)
 class LoadBalanced:
-    """Equal shares: in order of readiness, to the node with the least busy time per slot.
+    """Equal shares: in order of readiness, to the node of least busy time per slot.
 
     Busy time is what the plan has put there so far, in seconds on that node, so that a
     fast node gets more functions than a slow one.

@@ -1,0 +1,77 @@
+"""``handout simulate``: play a plan file, with noise and lost nodes."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError, Namespace
+from typing import Any
+
+from handout_dask.cli.common import (
+    OK,
+    add_json,
+    load_workflow,
+    print_json,
+    read_json,
+    summary,
+)
+from handout_dask.formats.nodes import read_nodes
+from handout_dask.formats.planfile import executed_plan, plan_from_dict
+from handout_dask.problem import Problem
+from handout_dask.simulation import NETWORKS, simulate
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser("simulate", help="play a plan without a cluster")
+    parser.add_argument(
+        "plan", metavar="PLAN", help="what `handout plan --json` printed"
+    )
+    parser.add_argument(
+        "workflow", metavar="WORKFLOW", help="WfFormat, or module:graph"
+    )
+    parser.add_argument("--nodes", required=True, help="TOML or JSON file")
+    parser.add_argument(
+        "--noise",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="sigma of a lognormal factor of mean 1 on each run time",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise")
+    parser.add_argument("--network", choices=NETWORKS, default="free")
+    parser.add_argument(
+        "--fail",
+        type=_failure,
+        action="append",
+        default=[],
+        metavar="NODE@T",
+        help="the node is gone from T seconds on; may be repeated",
+    )
+    add_json(parser)
+    parser.set_defaults(func=run)
+
+
+def _failure(text: str) -> tuple[str, float]:
+    node, _, when = text.rpartition("@")
+    try:
+        seconds = float(when)
+    except ValueError:
+        seconds = -1.0
+    if not node or not seconds >= 0:
+        raise ArgumentTypeError(f"{text!r} is not NODE@SECONDS")
+    return node, seconds
+
+
+def run(args: Namespace) -> int:
+    """Simulate, and print what came of the plan."""
+    graph = load_workflow(args.workflow)
+    cluster = read_nodes(args.nodes)
+    plan = plan_from_dict(read_json(args.plan), Problem(graph, cluster))
+    spans = simulate(
+        plan, noise=args.noise, seed=args.seed, network=args.network, fail=args.fail
+    )
+    doc = executed_plan(plan, spans)
+    if args.json:
+        print_json(doc)
+    else:
+        print(summary(doc, cluster))
+    return OK

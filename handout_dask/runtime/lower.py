@@ -1,0 +1,335 @@
+"""Graph -> Dask HighLevelGraph with annotations: the only file that knows HighLevelGraph.
+
+Keys are numbers, (name-token, i): nothing depends on how a user's ids print, hash or
+compare.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dask._task_spec import Task, TaskRef
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from distributed.protocol import pickle
+
+from handout_dask.errors import GraphError
+from handout_dask.function import Function
+from handout_dask.graph import Graph, Links
+from handout_dask.retry import RetryPolicy
+from handout_dask.runtime.runner import Call, Cut, call, cut
+
+MOST_LAYERS = 64
+CUT = "cut"
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A graph in Dask's terms.
+
+    Attributes
+    ----------
+    layers : HighLevelGraph
+        One layer for each name and cost, or one for all where that makes too many.
+    keys : tuple
+        The key of each function, in topological order.
+    cut_keys : tuple
+        The key of each element that is cut out of a result.
+    cuts : frozenset of int
+        Functions of whose results elements are cut out.
+    """
+
+    layers: HighLevelGraph
+    keys: tuple[tuple[str, int], ...]
+    cut_keys: tuple[tuple[str, int], ...]
+    cuts: frozenset[int]
+
+
+def lowered(graph: Graph, resources: Iterable[str] | None = None) -> Lowered:
+    """The graph for any Dask scheduler; made once, as long as nothing changes."""
+    if resources is not None:
+        return lower(graph, graph.token, resources=resources)
+    if graph._lowered is None:
+        graph._lowered = lower(graph, graph.token, resources=_declared_resources())
+    found: Lowered = graph._lowered
+    return found
+
+
+def persisted(dsk: Mapping[Any, Any], graph: Graph, rename: Any = None) -> Graph:
+    """The graph with its results (futures or values) in place of its tasks."""
+    out = Graph(graph, graph.name)
+    out.token = graph.token
+    layers = HighLevelGraph.from_collections(graph.token, dict(dsk))
+    out._lowered = Lowered(layers, lowered(graph).keys, (), frozenset())
+    return out
+
+
+def lower(
+    graph: Graph,
+    token: str,
+    *,
+    node: Sequence[int] | None = None,
+    option: Sequence[int] | None = None,
+    resources: Iterable[str] = (),
+    retry: RetryPolicy | None = None,
+) -> Lowered:
+    """Lower a graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        Every function needs code.
+    token : str
+        Makes keys unique.
+    node : sequence of int, optional
+        The planned node of each function: then only elements that cross between nodes
+        are cut out by tasks of their own, and what crosses is checked to be picklable.
+    option : sequence of int, optional
+        Which cost alternative runs; default: the first.
+    resources : iterable of str
+        Demands to annotate as Dask worker resources.
+    retry : RetryPolicy, optional
+        For functions without their own.
+
+    Raises
+    ------
+    GraphError
+        If a function has no code, or one that can't be pickled.
+    """
+    links = graph.links()
+    functions = links.functions
+    keys = tuple((f"{_label(f.name)}-{token}", i) for i, f in enumerate(functions))
+    freeze = _Freezer()
+    layout = _Layout(token, tuple(resources), retry)
+    cutter = _Cutter(links, keys, f"{CUT}-{token}")
+    readers = _readers_elsewhere(links, node) if node is not None else {}
+    for i, function in enumerate(functions):
+        refs, indexes = [], []
+        for a in range(links.ptr[i], links.ptr[i + 1]):
+            u, at = links.producer[a], links.index[a]
+            if at is None or (node is not None and node[u] == node[i]):
+                refs.append(TaskRef(keys[u]))
+                indexes.append(None if at is None else (repr(functions[u].id), at))
+            else:
+                refs.append(TaskRef(cutter.key(u, at, i)))
+                indexes.append(None)
+        code = function.variant(option[i] if option is not None else 0)
+        spec = Call(
+            repr(function.id),
+            freeze.code(function, code),
+            freeze.literals(function),
+            tuple(indexes) if any(x is not None for x in indexes) else None,
+            readers.get(i, ""),
+        )
+        layout.add(function, Task(keys[i], call, spec, *refs))
+    cut_keys = []
+    for u, task in cutter.tasks():
+        layout.add_cut(functions[u], task)
+        cut_keys.append(task.key)
+    cuts = frozenset(cutter.producers)
+    return Lowered(layout.finish(), keys, tuple(cut_keys), cuts)
+
+
+def _label(name: str) -> str:
+    """The name as a part of keys: short, without what Dask would take for structure."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", name)[:48].strip("_") or "function"
+
+
+def _declared_resources() -> tuple[str, ...]:
+    """Resources that workers of the current Dask client, if any, declare."""
+    from distributed import default_client
+
+    try:
+        client = default_client()
+    except ValueError:
+        return ()
+    if client.asynchronous:  # it can't be asked from here
+        return ()
+    workers = client.scheduler_info()["workers"].values()
+    return tuple(sorted({name for info in workers for name in info.get("resources", ())}))
+
+
+def _readers_elsewhere(links: Links, node: Sequence[int]) -> dict[int, str]:
+    """For each function whose result crosses, who needs it (one of them), as text."""
+    out: dict[int, str] = {}
+    for i, function in enumerate(links.functions):
+        for a in range(links.ptr[i], links.ptr[i + 1]):
+            u = links.producer[a]
+            if node[u] != node[i] and links.index[a] is None and u not in out:
+                out[u] = f"function {function.id!r}"
+    return out
+
+
+class _Freezer:
+    """Pickles code once for all functions that share it; errors name the function."""
+
+    def __init__(self) -> None:
+        self._codes: dict[int, bytes] = {}
+
+    def code(self, function: Function, code: Any) -> bytes:
+        if code is None:
+            raise GraphError(
+                f"function {function.id!r} has no code to run; give it code=..., or "
+                "replay the workflow"
+            )
+        frozen = self._codes.get(id(code))
+        if frozen is None:
+            frozen = self._codes[id(code)] = self._dumps(function, code, "code")
+        return frozen
+
+    def literals(self, function: Function) -> bytes | None:
+        if not function.extra_args and not function.kwargs:
+            return None
+        both = (function.extra_args, function.kwargs or {})
+        return self._dumps(function, both, "extra_args or kwargs")
+
+    @staticmethod
+    def _dumps(function: Function, value: Any, what: str) -> bytes:
+        try:
+            return bytes(pickle.dumps(value))
+        except Exception as error:
+            raise GraphError(
+                f"function {function.id!r}: its {what} can't be pickled, so it can't "
+                f"travel to a node: {type(error).__name__}: {error}"
+            ) from error
+
+
+class _Cutter:
+    """Collects the elements that are cut out of results, each once."""
+
+    def __init__(self, links: Links, keys: Sequence[Hashable], prefix: str) -> None:
+        self._links, self._keys, self._prefix = links, keys, prefix
+        self._numbers: dict[Any, int] = {}
+        self._wanted: list[tuple[int, Any, list[int]]] = []
+        self.producers: set[int] = set()
+
+    def key(self, u: int, index: Any, reader: int) -> tuple[str, int]:
+        try:
+            number = self._numbers.setdefault((u, type(index), index), len(self._wanted))
+        except TypeError:  # a slice, a list: not hashable, so not shared
+            number = len(self._wanted)
+        if number == len(self._wanted):
+            self._wanted.append((u, index, []))
+            self.producers.add(u)
+        self._wanted[number][2].append(reader)
+        return (self._prefix, number)
+
+    def tasks(self) -> Iterable[tuple[int, Task]]:
+        functions = self._links.functions
+        for number, (u, index, readers) in enumerate(self._wanted):
+            names = ", ".join(repr(functions[i].id) for i in readers[:3])
+            more = f" and {len(readers) - 3} more" if len(readers) > 3 else ""
+            many = "functions" if len(readers) > 1 else "function"
+            spec = Cut(repr(functions[u].id), f"{many} {names}{more}", index)
+            key = (self._prefix, number)
+            yield u, Task(key, cut, spec, TaskRef(self._keys[u]))
+
+
+class _Table:
+    """An annotation that differs from key to key; Dask calls it for each."""
+
+    def __init__(self, values: dict[Any, Any]) -> None:
+        self.values = values
+
+    def __call__(self, key: Any) -> Any:
+        return self.values.get(key)
+
+
+class _Layout:
+    """Sorts tasks into layers of equal annotations."""
+
+    def __init__(
+        self, token: str, resources: tuple[str, ...], retry: RetryPolicy | None
+    ) -> None:
+        self._token, self._resources, self._retry = token, resources, retry
+        self._numbers: dict[Any, int] = {}
+        self._tasks: list[dict[Any, Task]] = []
+        self._names: list[str] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._layer_of: dict[Any, int] = {}
+
+    def add(self, function: Function, task: Task) -> None:
+        retry = function.retry or self._retry
+        which = (function.name, *map(id, function.alternatives), retry)
+        number = self._number(which, function.name)
+        if not self._annotations[number]:
+            self._annotations[number] = self._annotate(function, retry)
+        self._put(number, task)
+
+    def add_cut(self, producer: Function, task: Task) -> None:
+        which = (CUT, producer.name, *map(id, producer.alternatives), producer.retry)
+        self._put(self._number(which, f"{CUT}_{producer.name}"), task)
+
+    def _number(self, which: Any, name: str) -> int:
+        number = self._numbers.setdefault(which, len(self._tasks))
+        if number == len(self._tasks):
+            self._tasks.append({})
+            self._annotations.append({})
+            self._names.append(f"{_label(name)}-{self._token}-{number}")
+        return number
+
+    def _put(self, number: int, task: Task) -> None:
+        self._tasks[number][task.key] = task
+        self._layer_of[task.key] = number
+
+    def _annotate(self, function: Function, retry: RetryPolicy | None) -> dict[str, Any]:
+        costs = [dict(cost) for cost in function.alternatives]
+        cost = costs[0] if len(costs) == 1 else costs
+        out: dict[str, Any] = {"handout": {"cost": cost, "name": function.name}}
+        demand = function.alternatives[0].demand
+        enforced = {name: need for name, need in demand if name in self._resources}
+        if enforced:
+            out["resources"] = enforced
+        if retry is not None and retry.attempts > 1:
+            out["retries"] = retry.attempts - 1
+        return out
+
+    def finish(self) -> HighLevelGraph:
+        depends = self._dependencies()
+        if len(self._tasks) <= MOST_LAYERS and _is_acyclic(depends):
+            layers = {
+                name: MaterializedLayer(tasks, annotations=notes or None)
+                for name, tasks, notes in zip(
+                    self._names, self._tasks, self._annotations, strict=True
+                )
+            }
+            names = {
+                self._names[k]: {self._names[d] for d in ds}
+                for k, ds in enumerate(depends)
+            }
+            return HighLevelGraph(layers, names)
+        return self._one_layer()
+
+    def _dependencies(self) -> list[set[int]]:
+        out: list[set[int]] = [set() for _ in self._tasks]
+        for number, tasks in enumerate(self._tasks):
+            for task in tasks.values():
+                out[number].update(self._layer_of[key] for key in task.dependencies)
+            out[number].discard(number)
+        return out
+
+    def _one_layer(self) -> HighLevelGraph:
+        tables: dict[str, dict[Any, Any]] = {}
+        for tasks, notes in zip(self._tasks, self._annotations, strict=True):
+            for what, value in notes.items():
+                tables.setdefault(what, {}).update(dict.fromkeys(tasks, value))
+        tasks = {key: task for some in self._tasks for key, task in some.items()}
+        notes = {what: _Table(values) for what, values in tables.items()}
+        layer = MaterializedLayer(tasks, annotations=notes or None)
+        name = f"graph-{self._token}"
+        return HighLevelGraph({name: layer}, {name: set()})
+
+
+def _is_acyclic(depends: list[set[int]]) -> bool:
+    left = {k: set(ds) for k, ds in enumerate(depends)}
+    while left:
+        free = [k for k, ds in left.items() if not ds]
+        if not free:
+            return False
+        for k in free:
+            del left[k]
+        for ds in left.values():
+            ds.difference_update(free)
+    return True

@@ -1,0 +1,353 @@
+"""Run: one execution of a graph, as its client sees it: results, errors, progress.
+
+Fed by the plugin's records; holds the Dask futures of the results that are kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Collection, Coroutine, Hashable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from distributed import Client, CancelledError
+from distributed.core import clean_exception
+
+from handout_dask.errors import (
+    FunctionError,
+    HandoutError,
+    ResultReleasedError,
+    RunCancelledError,
+)
+from handout_dask.events import DONE, FAILED, Span
+from handout_dask.graph import Graph
+from handout_dask.plans import Plan
+
+BLOCKED, GONE = "blocked", "gone"
+POLL = 0.5  # s between looks at whether the scheduler is still there
+
+
+class Progress(NamedTuple):
+    """How far a run is; what was cancelled counts as neither."""
+
+    done: int
+    failed: int
+    total: int
+
+
+class Run:
+    """One execution of a graph. Made by ``Executor.submit`` and ``Executor.execute``.
+
+    ``run[id]`` waits for a result and returns it. In an asynchronous executor what waits
+    returns an awaitable.
+
+    Attributes
+    ----------
+    graph : Graph
+        What was submitted; it is never changed.
+    plan : Plan
+        Where and when everything was planned to run.
+    token : str
+        Names the run on its cluster.
+    spans : list of Span
+        What ran, attempt by attempt, in the order in which it ended.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        graph: Graph,
+        plan: Plan,
+        token: str,
+        futures: Mapping[int, Any],
+        kept: Collection[int],
+        on_failure: str,
+    ) -> None:
+        self.graph, self.plan, self.token = graph, plan, token
+        self.spans: list[Span] = []
+        self._client = client
+        self._futures = dict(futures)
+        self._kept = frozenset(kept)
+        self._on_failure = on_failure
+        self._functions = plan.problem.functions
+        self._state: list[str] = [""] * len(self._functions)
+        self._left = len(self._functions)
+        self._failures: dict[int, tuple[Any, ...]] = {}
+        self._first_failed: int | None = None
+        self._cancelled = self._released = False
+        self._lost = ""
+        self._changed = asyncio.Event()
+
+    # -------------------------------------------------------------------- records
+    def _take(self, records: list[tuple[Any, ...]]) -> None:
+        """What the plugin saw; called in the client's event loop."""
+        for i, outcome, node, start, end, attempt, nbytes, error, trace in records:
+            if not self._state[i]:
+                self._left -= 1
+            self._state[i] = outcome
+            if outcome == DONE and i not in self._kept and i in self._futures:
+                self._futures.pop(i).release()
+            if outcome == FAILED:
+                self._failures[i] = (error, trace, node, attempt)
+                if self._first_failed is None:
+                    self._first_failed = i
+            if start is not None:
+                text = None if error is None else str(clean_exception(error)[1])
+                id = self._functions[i].id
+                span = Span(id, node, start, end, attempt, outcome, nbytes, text)
+                self.spans.append(span)
+        self._changed.set()
+        if self._first_failed is not None and self._on_failure == "stop" and self._left:
+            self._client.loop.add_callback(self._cancel_rest)
+
+    async def _cancel_rest(self) -> None:
+        futures = list(self._futures.values())
+        if futures:
+            await self._client._cancel(futures, force=True)
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        """Wait for records until a condition holds, or the scheduler is gone."""
+        while not done() and not self._lost:
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), POLL)
+            except TimeoutError:
+                if self._client.status not in ("running", "connecting", "newly-created"):
+                    self._lost = f"the connection to the scheduler is {self._client.status}"
+
+    def _do(self, method: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        return self._client.sync(method, *args)
+
+    # -------------------------------------------------------------------- waiting
+    def wait(self, timeout: float | None = None) -> Any:
+        """Wait until everything ended; returns the run.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds after which a TimeoutError is raised; the run goes on.
+        """
+        return self._do(self._wait, timeout)
+
+    async def _wait(self, timeout: float | None = None) -> Run:
+        try:
+            await asyncio.wait_for(self._until(lambda: not self._left), timeout)
+        except TimeoutError:
+            raise TimeoutError(f"{self!r} did not end within {timeout} s") from None
+        if self._lost:
+            raise HandoutError(f"{self!r}: {self._lost}")
+        return self
+
+    def cancel(self) -> Any:
+        """Stop what has not ended; functions in threads run to their end unseen."""
+        return self._do(self._cancel)
+
+    async def _cancel(self) -> None:
+        if self._left and not self._cancelled:
+            self._cancelled = True
+            await self._cancel_rest()
+
+    def release(self) -> None:
+        """Give back all results on the cluster; what has not ended is cancelled."""
+        self._released = True
+        for future in self._futures.values():
+            future.release()
+        self._futures.clear()
+
+    # -------------------------------------------------------------------- results
+    def __getitem__(self, id: Hashable) -> Any:
+        """The result of a function; waits for it.
+
+        Raises
+        ------
+        Exception
+            The function's own, with ``.handout = (id, node, attempts)``.
+        FunctionError
+            If it did not run because a function that it depends on failed.
+        ResultReleasedError
+            If the result was not to be kept, or the run was released.
+        RunCancelledError
+            If the run was cancelled before the function ended.
+        KeyError
+            If the graph has no such function.
+        """
+        return self._do(self._result, self._index(id))
+
+    def _index(self, id: Hashable) -> int:
+        try:
+            return self.plan.problem.where[id]
+        except KeyError:
+            raise KeyError(f"no function {id!r} in {self.graph!r}") from None
+
+    async def _result(self, i: int) -> Any:
+        future = self._futures.get(i)
+        fault: BaseException | None = None
+        if future is not None and not self._lost:
+            try:
+                return (await self._client.gather([future], asynchronous=True))[0]
+            except (Exception, CancelledError) as error:
+                fault = error
+        await self._until(lambda: bool(self._state[i]))
+        failure = self._error(i)
+        if failure is not None:
+            raise failure
+        id = self._functions[i].id
+        if self._lost:
+            raise HandoutError(f"function {id!r}: {self._lost}") from fault
+        if self._released or future is None:
+            why = "the run was released" if self._released else "it was not to be kept"
+            raise ResultReleasedError(f"the result of function {id!r} is gone: {why}")
+        if self._cancelled:
+            raise RunCancelledError(f"function {id!r} ended, but its run is cancelled")
+        raise FunctionError(
+            f"function {id!r} ended, but its result can't be brought here: "
+            f"{type(fault).__name__}: {fault}"
+        ) from fault
+
+    def _error(self, i: int) -> Exception | None:
+        """Why function i has no result; None if it has, or has not ended."""
+        state, id = self._state[i], self._functions[i].id
+        if state == FAILED:
+            return self._own_error(i)
+        if state == GONE:
+            if self._on_failure == "stop" and self._first_failed is not None:
+                first = self._own_error(self._first_failed)
+                made: Exception = FunctionError(
+                    f"function {id!r} did not run: the run was stopped when function "
+                    f"{self._functions[self._first_failed].id!r} failed"
+                )
+                made.__cause__ = first
+                return made
+            return RunCancelledError(f"function {id!r} did not end: the run was cancelled")
+        if state == BLOCKED:
+            root = self._root_of(i)
+            cause = self._own_error(root)
+            made = FunctionError(
+                f"function {id!r} did not run: function {self._functions[root].id!r}, "
+                f"which it depends on, failed with {type(cause).__name__}: {cause}"
+            )
+            made.__cause__ = cause
+            return made
+        return None
+
+    def _raise_first(self) -> None:
+        """Raise what failed first, if anything did."""
+        if self._first_failed is not None:
+            raise self._own_error(self._first_failed)
+
+    def _own_error(self, i: int) -> Exception:
+        error, trace, node, attempts = self._failures[i]
+        _, exception, traceback = clean_exception(error, trace)
+        assert isinstance(exception, Exception)
+        id = self._functions[i].id
+        exception.handout = (id, node, attempts)  # type: ignore[attr-defined]
+        exception.add_note(f"function {id!r} failed on node {node!r}, attempt {attempts}")
+        return exception.with_traceback(traceback)
+
+    def _root_of(self, i: int) -> int:
+        """The failed function that kept function i from running."""
+        seen, stack = {i}, [i]
+        while stack:
+            for u in self.plan.problem.preds[stack.pop()]:
+                if self._state[u] == FAILED:
+                    return u
+                if u not in seen:
+                    seen.add(u)
+                    stack.append(u)
+        return next(iter(self._failures))
+
+    @property
+    def results(self) -> Mapping[Hashable, Any]:
+        """``{id: result}``; each is fetched when it is looked up."""
+        return _Lazy(self, self.__getitem__)
+
+    @property
+    def functions(self) -> Mapping[Hashable, Any]:
+        """``{id: Function}`` with results; each is fetched when it is looked up."""
+        return _Lazy(self, lambda id: self._do(self._executed, self._index(id)))
+
+    async def _executed(self, i: int) -> Any:
+        return replace(self._functions[i], results=await self._result(i))
+
+    # -------------------------------------------------------------------- reading
+    @property
+    def status(self) -> str:
+        """``pending``, ``running``, ``done``, ``failed`` or ``cancelled``."""
+        if self._left and not self._cancelled and not self._lost:
+            return "running" if self._left < len(self._state) else "pending"
+        if self._cancelled:
+            return "cancelled"
+        return "failed" if self._failures or self._lost or GONE in self._state else "done"
+
+    @property
+    def progress(self) -> Progress:
+        """How many functions are done, have failed (or were blocked), and are in all."""
+        failed = sum(state in (FAILED, BLOCKED) for state in self._state)
+        return Progress(self._state.count(DONE), failed, len(self._state))
+
+    @property
+    def makespan(self) -> float:
+        """Seconds from submission to the last end that is known."""
+        return max((span.end for span in self.spans), default=0.0)
+
+    def where(self, id: Hashable) -> str:
+        """The node on which a function ran last, or is planned to run."""
+        i = self._index(id)
+        for span in reversed(self.spans):
+            if span.function == id:
+                return span.node
+        return self.plan[self._functions[i].id].node
+
+    def show_progress(self, stream: Any = None) -> Any:
+        """Write progress to a stream (standard error) until the run ends."""
+        return self._do(self._show_progress, stream or sys.stderr)
+
+    async def _show_progress(self, stream: Any) -> None:
+        live = stream.isatty()
+        since, last = time.monotonic(), None
+        while True:
+            done, failed, total = self.progress
+            text = f"{done} of {total} functions done"
+            text += f", {failed} failed" * bool(failed)
+            text += f", {time.monotonic() - since:.1f} s"
+            ended = not self._left or bool(self._lost)
+            if live:
+                print(f"\r{text} ", end="\n" if ended else "", file=stream, flush=True)
+            elif ended or last is None or (done + failed) * 10 // max(total, 1) > last:
+                print(text, file=stream, flush=True)
+                last = (done + failed) * 10 // max(total, 1)
+            if ended:
+                return
+            left = self._left
+            await self._until(lambda left=left: self._left < left)  # type: ignore[misc]
+
+    def __len__(self) -> int:
+        return len(self._state)
+
+    def __repr__(self) -> str:
+        done, failed, total = self.progress
+        return f"<Run {self.token}: {self.status}, {done} of {total} done, {failed} failed>"
+
+
+class _Lazy(Mapping[Hashable, Any]):
+    """A mapping over the functions of a run whose values are fetched at look-up."""
+
+    def __init__(self, run: Run, get: Callable[[Hashable], Any]) -> None:
+        self._run, self._get = run, get
+
+    def __getitem__(self, id: Hashable) -> Any:
+        return self._get(id)
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return (function.id for function in self._run.graph)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._run.graph
+
+    def __len__(self) -> int:
+        return len(self._run.graph)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} results of {self._run!r}>"

@@ -1,0 +1,97 @@
+"""Supervisor: starts the embedded nodes as a Dask cluster on loopback, and ends them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
+from distributed.system import MEMORY_LIMIT
+
+from handout_dask.node import Node
+
+HOST = "127.0.0.1"
+BASE_MEMORY = 250_000_000  # bytes that an empty worker process needs for itself
+
+
+class Supervisor:
+    """A Dask cluster of declared nodes on this host, one worker process for each.
+
+    Parameters
+    ----------
+    nodes : sequence of Node, optional
+        What to start; without, as many workers as Dask's LocalCluster would.
+    security : distributed.Security, optional
+        As for any Dask cluster.
+    asynchronous : bool
+        Whether it is awaited in a running event loop.
+
+    Attributes
+    ----------
+    cluster : distributed.deploy.cluster.Cluster
+        The running cluster. Its dashboard is on 127.0.0.1 and a free port.
+
+    Notes
+    -----
+    A worker's memory limit is what its node declares, and 250 MB for the process itself,
+    but no more than its fair share of the host. Speed and capabilities are declarations:
+    they are planned with and counted, not emulated.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node] | None = None,
+        *,
+        security: Any = None,
+        asynchronous: bool = False,
+    ) -> None:
+        common = {
+            "asynchronous": asynchronous,
+            "security": security,
+            "silence_logs": logging.WARN,
+        }
+        if nodes is None:
+            self.cluster = LocalCluster(
+                host=HOST, dashboard_address=f"{HOST}:0", **common
+            )
+        else:
+            scheduler = {
+                "cls": Scheduler,
+                "options": {
+                    "host": HOST,
+                    "port": 0,
+                    "dashboard": True,
+                    "dashboard_address": f"{HOST}:0",
+                    "security": security,
+                },
+            }
+            share = MEMORY_LIMIT // max(1, len(nodes))
+            workers = {
+                node.name: {"cls": Nanny, "options": _options(node, share, security)}
+                for node in nodes
+            }
+            self.cluster = SpecCluster(
+                workers=workers, scheduler=scheduler, name="handout", **common
+            )
+
+    def close(self) -> Any:
+        """End every node; awaitable if asynchronous."""
+        return self.cluster.close()
+
+    def __repr__(self) -> str:
+        return f"<Supervisor of {self.cluster!r}>"
+
+
+def _options(node: Node, share: int, security: Any) -> dict[str, Any]:
+    limit = share
+    if "memory" in node.capabilities:
+        limit = min(share, int(node.capacity("memory") * 1e6) + BASE_MEMORY)
+    return {
+        "host": HOST,
+        "nthreads": node.slots,
+        "memory_limit": limit,
+        "security": security,
+        "dashboard": False,
+        "silence_logs": logging.WARN,
+    }
