@@ -74,7 +74,8 @@ def plain(client: distributed.Client, graph: hd.Graph) -> tuple[float, float]:
     futures = client.get(made.layers, list(made.keys), sync=False)
     until_taken(client, len(graph))
     taken = time.perf_counter()
-    wait(futures)
+    with client.as_current():
+        wait(futures)
     end = time.perf_counter()
     return taken - begin, end - begin
 

@@ -62,7 +62,7 @@ def parse_quantity(owner: str, key: str, value: Any) -> float:
     number: float
     if isinstance(value, str):
         match = _NUMBER.fullmatch(value)
-        units = UNITS.get(key, {})
+        units = UNITS.get(key.partition("[")[0], {})  # of output_size[0] too
         if match is None:
             raise CostError(f"{owner}: {key}={value!r} is not a number with a unit")
         unit = match[2]

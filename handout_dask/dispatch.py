@@ -307,7 +307,10 @@ class Dispatcher:
                 continue
             if full and not self._may_go_ahead(book, run, demand):
                 continue
+            sure = settled(token, i, name)
             if full:
+                if not sure:  # its inputs are on their way; word will come
+                    continue
                 demand = {k: v for k, v in demand.items() if k != "cpu"}
             if not self._claim(run, i, name, demand):
                 continue
@@ -320,7 +323,6 @@ class Dispatcher:
             else:
                 book.running[token, i] = None
                 run.running += 1
-            sure = settled(token, i, name)
             if not sure:
                 book.unsure.add((token, i))
             return Send(token, i, name, announce=not sure)

@@ -76,7 +76,7 @@ def join_lacks(why: Mapping[str, tuple[Lack, ...]]) -> str:
 
 def refusal_text(
     ids: Sequence[Hashable],
-    pins: Sequence[str],
+    pin: str | None,
     nodes: Sequence[str],
     why: Mapping[str, tuple[Lack, ...]],
 ) -> str:
@@ -86,8 +86,10 @@ def refusal_text(
     ----------
     ids : sequence
         Of the functions.
-    pins, nodes : sequence of str
-        Nodes to which some are pinned, and all nodes that there are.
+    pin : str, optional
+        The node to which one of them is pinned.
+    nodes : sequence of str
+        All that there are.
     why : mapping
         What each node lacks.
     """
@@ -95,18 +97,11 @@ def refusal_text(
     who = ("function " if len(ids) == 1 else "functions ") + ", ".join(
         map(repr, ids[:4])
     )
-    unknown = [pin for pin in pins if pin not in nodes]
-    if unknown:
+    if pin is not None and pin not in nodes:
         known = ", ".join(nodes[:MOST]) + (", ..." if len(nodes) > MOST else "")
         return (
-            f"{who}{more} must run on node {unknown[0]!r}, but the nodes are "
+            f"{who}{more} must run on node {pin!r}, but the nodes are "
             f"{known or 'none'}. Correct the name or add the node."
-        )
-    pins = list(dict.fromkeys(pins))
-    if len(pins) > 1:
-        return (
-            f"{who}{more} must share a node, but are pinned to different ones: "
-            f"{', '.join(map(repr, pins[:4]))}. Correct one of these."
         )
     lacks, remedy = "fits on no node", "Lower its cost or add a node."
     if len(ids) > 1:

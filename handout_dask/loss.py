@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable
 from functools import cached_property
 
+import numpy as np
+
 from handout_dask.errors import NodeLostError
 from handout_dask.events import LOST
 from handout_dask.player import ENDED, RUNS, WAITS, Player
@@ -80,7 +82,7 @@ class Losses:
                 continue
             i = unchecked.pop()
             for e in self._missed(i):
-                if p.state[p.producer[e]] == ENDED and not self._holders(e):
+                if p.state[p.producer[e]] == ENDED and not self.holders(e):
                     again.append(p.producer[e])
         return forgotten
 
@@ -90,8 +92,8 @@ class Losses:
         edges = range(p.ptr[i], p.ptr[i + 1])
         return (e for e in edges if not p.arrived[e] and not p.flight[e])
 
-    def _holders(self, e: int) -> list[int]:
-        """Nodes that have what an edge carries; its producer has ended."""
+    def holders(self, e: int) -> list[int]:
+        """Nodes that have what an edge carries, whose producer has ended."""
         p = self.player
         u = p.producer[e]
         if p.alive[p.node[u]]:
@@ -129,73 +131,76 @@ class Losses:
         for i in waiting:
             for e in self._missed(i):
                 if p.state[p.producer[e]] == ENDED:
-                    yield (
-                        e,
-                        min(self._holders(e), key=lambda a: self._way(e, a, p.node[i])),
-                    )
-
-    def _way(self, e: int, a: int, b: int) -> float:
-        return self.player.transfer(a, b, self.player.mb[e])
+                    to, mb = p.node[i], p.mb[e]
+                    ways = [(p.transfer(a, to, mb), a) for a in self.holders(e)]
+                    yield e, min(ways)[1]
 
     # ------------------------------------------------------------------ moving
     def _move(self, moved: list[int], now: float) -> None:
         """Assign functions anew, each group together, to where the first ends first."""
         p = self.player
         problem = p.problem
-        gone, placed = set(moved), set()
-        backlog = [0.0] * len(p.alive)  # seconds of work that waits or runs there
+        gone = set(moved)
+        outlook = _Outlook(self, now, gone)
+        for i in moved:
+            if i in outlook.ends:
+                continue
+            together, nodes = [i], [j for j, alive in enumerate(p.alive) if alive]
+            if problem.group[i] >= 0:
+                group = np.flatnonzero(problem.group == problem.group[i]).tolist()
+                together = [k for k in group if k in gone]
+                # Where one of the group has moved before, the others follow.
+                nodes = [p.node[k] for k in group if p.alive[p.node[k]]] or nodes
+            able = [j for j in nodes if all(_runs(problem, k, j) for k in together)]
+            if not able:
+                lost = problem.nodes[p.node[i]].name
+                raise NodeLostError(_nowhere(problem, i, lost, now))
+            j = min(able, key=lambda j: outlook.end(i, j))
+            for k in together:
+                outlook.settle(k, j)
+                p.assign(k, j, problem.option(k, j)[0])
+
+
+class _Outlook:
+    """When functions that move would end, in seconds from now, by declared times."""
+
+    def __init__(self, losses: Losses, now: float, gone: set[int]) -> None:
+        self.losses, self.player = losses, losses.player
+        self.ends: dict[int, float] = {}  # of those that have their new node
+        p = self.player
+        self.backlog = [0.0] * len(p.alive)  # seconds of work that waits or runs there
         for i, state in enumerate(p.state):
             if state != ENDED and i not in gone:
                 took = now - p.started[i] if state == RUNS else 0.0
-                rest = problem.option(i, p.node[i])[1] - took
-                backlog[p.node[i]] += max(0.0, rest)
-        for i in moved:
-            if i in placed:
-                continue
-            together, anchors = [i], None
-            if problem.group[i] >= 0:
-                group = [
-                    int(k) for k in (problem.group == problem.group[i]).nonzero()[0]
-                ]
-                together = [k for k in group if k in gone]
-                anchors = {p.node[k] for k in group if p.alive[p.node[k]]}
-            j = self._best(i, together, anchors, backlog, now)
-            for k in together:
-                option, seconds = problem.option(k, j)
-                p.assign(k, j, option)
-                backlog[j] += seconds
-                placed.add(k)
+                rest = p.problem.option(i, p.node[i])[1] - took
+                self.backlog[p.node[i]] += max(0.0, rest)
 
-    def _best(
-        self,
-        i: int,
-        together: list[int],
-        anchors: set[int] | None,
-        backlog: list[float],
-        now: float,
-    ) -> int:
-        """The node where function i ends first behind the work that is there."""
+    def end(self, i: int, j: int) -> float:
+        """When function i would end on node j, behind the work that is there."""
         p = self.player
-        problem = p.problem
-        best, earliest = -1, math.inf
-        for j, node in enumerate(problem.nodes):
-            if not p.alive[j] or (anchors and j not in anchors):
-                continue
-            if any(problem.time(k, j) == math.inf for k in together):
-                continue
-            arrival = 0.0
-            for e in range(p.ptr[i], p.ptr[i + 1]):
-                if p.state[p.producer[e]] == ENDED:
-                    ways = [self._way(e, a, j) for a in self._holders(e)]
-                    arrival = max(arrival, min(ways))
-            end = max(arrival, backlog[j] / node.capacity("slots")) + problem.time(i, j)
-            if end < earliest:
-                best, earliest = j, end
-        if best < 0:
-            raise NodeLostError(
-                _nowhere(problem, i, problem.nodes[p.node[i]].name, now)
-            )
-        return best
+        start = self.backlog[j] / p.problem.nodes[j].capacity("slots")
+        for e in range(p.ptr[i], p.ptr[i + 1]):
+            u = p.producer[e]
+            if p.state[u] == ENDED:
+                arrival = min(self._way(e, a, j) for a in self.losses.holders(e))
+            elif u in self.ends:
+                arrival = self.ends[u] + self._way(e, p.node[u], j)
+            else:
+                arrival = 0.0  # not foreseen
+            start = max(start, arrival)
+        return start + p.problem.option(i, j)[1]
+
+    def _way(self, e: int, a: int, b: int) -> float:
+        return self.player.transfer(a, b, self.player.mb[e])
+
+    def settle(self, i: int, j: int) -> None:
+        """Function i goes to node j."""
+        self.ends[i] = self.end(i, j)
+        self.backlog[j] += self.player.problem.option(i, j)[1]
+
+
+def _runs(problem: Problem, i: int, j: int) -> bool:
+    return problem.time(i, j) < math.inf
 
 
 def _nowhere(problem: Problem, i: int, lost: str, now: float) -> str:

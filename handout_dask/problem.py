@@ -193,14 +193,13 @@ class Problem:
             members.setdefault(find(i), []).append(i)
         groups = 0
         for together in members.values():
-            pins = {self.functions[i].node for i in together}
-            names = [name for name in pins if isinstance(name, str)]
             if len(together) > 1:
                 self.group[together] = groups
                 groups += 1
-            if names:
-                known = [self.cluster.index.get(name, -2) for name in names]
-                self.pin[together] = known[0] if len(known) == 1 else -2
+            for i in together:  # at most one: who is pinned follows no other function
+                name = self.functions[i].node
+                if isinstance(name, str):
+                    self.pin[together] = self.cluster.index.get(name, -2)
 
     # ----------------------------------------------------------------- reading
     @cached_property
@@ -324,7 +323,8 @@ class Problem:
             return self
         runs = self.rate > 0  # (c, k)
         first = self.option_ptr[:-1]
-        anywhere = runs.any(axis=1)[self.option_class]
+        somewhere: np.ndarray = runs.any(axis=1)
+        anywhere = somewhere[self.option_class]
         able: np.ndarray = np.logical_or.reduceat(anywhere, first)
         able &= self.pin != -2
         pin = np.repeat(self.pin, np.diff(self.option_ptr))  # of each option
@@ -359,9 +359,9 @@ class Problem:
         self, mates: list[int], why: Mapping[str, tuple[Lack, ...]]
     ) -> str:
         ids = [self.functions[g].id for g in mates]
-        pins = [self.functions[g].node for g in mates]
-        names = [pin for pin in pins if isinstance(pin, str)]
-        return refusal_text(ids, names, [node.name for node in self.nodes], why)
+        pins = (self.functions[g].node for g in mates)
+        pin = next((pin for pin in pins if isinstance(pin, str)), None)
+        return refusal_text(ids, pin, [node.name for node in self.nodes], why)
 
 
 def _split_devices(

@@ -191,7 +191,9 @@ def place(
     if (node < 0).any():
         i = next(i for i in range(n) if node[i] < 0)
         problem.require_feasible()
+        where = "on any node" if assigned is None else "on the node it is assigned to"
         raise AllocationError(
-            f"function {problem.functions[i].id!r} can't be placed where it is assigned"
+            f"function {problem.functions[i].id!r} finds no room {where}: what is held "
+            "there already does not end"
         )
     return Plan(problem, node, option, start, end, allocator=allocator)

@@ -16,7 +16,7 @@ from typing import NoReturn
 from handout_dask.cli.common import INTERRUPTED, BadUsageError, report_error
 from handout_dask.errors import HandoutError
 
-COMMANDS = ("plan", "simulate")
+COMMANDS = ("demo", "plan", "simulate", "run", "nodes")
 
 
 class _Parser(argparse.ArgumentParser):

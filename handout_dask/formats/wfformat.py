@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -234,6 +235,7 @@ def _number(row: Mapping[str, Any], key: str, who: str) -> float | None:
     value = row.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+    a_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not a_number or not 0 <= value < math.inf:
         raise GraphError(f"{who}: {key} must be a number not below 0, not {value!r}")
     return float(value)

@@ -262,6 +262,17 @@ class Executor:
         """The cluster's nodes that are up now, as a Cluster."""
         return self._do(self._cluster)
 
+    def resources(self) -> Any:
+        """What nodes have, and what all runs claim of it.
+
+        Returns
+        -------
+        list of dict
+            ``node``, ``resource``, ``capacity`` (inf is unlimited), ``claimed`` and
+            ``observed`` (None: not measured).
+        """
+        return self._do(self._resources)
+
     def plan(self, graph: Graph) -> Any:
         """The plan by which the graph would run now.
 
@@ -343,6 +354,15 @@ class Executor:
     async def _cluster(self) -> Cluster:
         state = await self.client.scheduler.handout_nodes()
         return cluster_of(pickle.loads(state["nodes"]), state["bandwidth"], self.declared)
+
+    async def _resources(self) -> list[dict[str, Any]]:
+        state = await self.client.scheduler.handout_nodes()
+        return [
+            {"node": node, "resource": name, "capacity": has, "claimed": claimed,
+             "observed": observed}
+            for node, rows in state["snapshot"].items()
+            for name, (has, claimed, observed) in rows.items()
+        ]  # fmt: skip
 
     async def _problem(self, graph: Graph) -> Problem:
         if not isinstance(graph, Graph):

@@ -8,6 +8,8 @@ decides, it asks `dispatch.Dispatcher`; here are only Dask's seams:
 * ``TaskState.priority`` orders what was sent to one worker.
 * ``Scheduler.transitions({key: "processing"})`` sends; ``Scheduler.transition(key,
   "erred", ...)`` fails, as the scheduler itself does after ``no-workers-timeout``.
+* ``Scheduler.request_acquire_replicas`` brings inputs to a node before they are needed;
+  ``stream_handlers["add-keys"]`` is wrapped to learn that they arrived.
 * ``Scheduler.handlers`` takes our RPCs; ``Client._graph_to_futures`` takes our order, so
   that the scheduler need not compute one (half of what a submission costs).
 """
@@ -38,6 +40,7 @@ NAME = "handout"
 PARKED = {"handout://parked"}
 GRACE = 10.0  # s that a pinned function waits for its node to return
 TICK = 500  # ms between looks at what no event told of: paused workers, lost nodes
+FETCH_SHARE = 0.4  # of its memory limit that a node may hold and still fetch ahead
 FLUSH = 0.05  # s for which records are gathered before they go to the client
 
 
@@ -83,10 +86,14 @@ class HandoutPlugin(SchedulerPlugin):
         self.by_cut: dict[str, LiveRun] = {}
         self.dirty: dict[str, None] = {}
         self.cuts: dict[tuple[str, int], None] = {}
+        self.fetches: dict[str, dict[Any, None]] = {}  # worker address -> keys
         self.draining = False
         self.sequence = 0
         for what in ("join", "leave", "nodes", "submit", "forget"):
             scheduler.handlers[f"handout_{what}"] = getattr(self, f"rpc_{what}")
+        self.dask_add_keys = scheduler.stream_handlers["add-keys"]
+        self.own_add_keys = self._add_keys  # one object, to be recognised by
+        scheduler.stream_handlers["add-keys"] = self.own_add_keys
         for address in scheduler.workers:
             self.add_worker(scheduler, address)
         self.timer = PeriodicCallback(self._tick, TICK)
@@ -97,6 +104,8 @@ class HandoutPlugin(SchedulerPlugin):
         self.timer.stop()
         for what in ("join", "leave", "nodes", "submit", "forget"):
             self.scheduler.handlers.pop(f"handout_{what}", None)
+        if self.scheduler.stream_handlers["add-keys"] is self.own_add_keys:
+            self.scheduler.stream_handlers["add-keys"] = self.dask_add_keys
 
     async def rpc_join(self, owner: str, client: str, declared: bytes) -> None:
         """An executor begins to use this scheduler."""
@@ -224,7 +233,9 @@ class HandoutPlugin(SchedulerPlugin):
     ) -> None:
         books, token, i = self.dispatcher, run.spec.token, key[1]
         if finish == "no-worker":
-            self._wake(books.ready(token, i))
+            name = books.ready(token, i)
+            self._fetch(key, name)
+            self._wake(name)
         elif finish == "memory":
             seconds = self._record(run, i, "done", about)
             self._wake(books.ended(token, i, DONE, seconds))
@@ -257,6 +268,25 @@ class HandoutPlugin(SchedulerPlugin):
                 task.suspicious -= 1  # it did not run yet, so it killed nobody
             self._wake(book.node[i], books.waiting(run.spec.token, i))
 
+    def _fetch(self, key: Any, name: str) -> None:
+        """Bring the inputs of a function that may run soon to its node."""
+        ws = self.scheduler.workers.get(self.address.get(name, ""))
+        if ws is None or ws.nbytes > FETCH_SHARE * (ws.memory_limit or float("inf")):
+            return
+        for task in self.scheduler.tasks[key].dependencies:
+            if task.who_has and ws not in task.who_has:
+                self.fetches.setdefault(ws.address, {})[task.key] = None
+
+    def _is_held(self, key: Any) -> bool:
+        task = self.scheduler.tasks.get(key)
+        return task is not None and bool(task.who_has)
+
+    def _add_keys(self, worker: str, **message: Any) -> None:
+        """Inputs arrived on a node."""
+        self.dask_add_keys(worker=worker, **message)
+        if worker in self.names:
+            self._wake(self.names[worker])
+
     def log_event(self, topic: str, msg: Any) -> None:
         """Word from a worker that a function has its inputs and runs."""
         if topic == STARTED:
@@ -274,6 +304,14 @@ class HandoutPlugin(SchedulerPlugin):
 
     def _drain(self) -> None:
         self.draining = False
+        for address, wanted in self.fetches.items():
+            known = [key for key in wanted if self._is_held(key)]
+            if address in self.scheduler.workers and known:
+                stimulus = f"handout-fetch-{time()}"
+                self.scheduler.request_acquire_replicas(
+                    address, known, stimulus_id=stimulus
+                )
+        self.fetches.clear()
         keys = [key for key in self.cuts if self._aim_cut(key)]
         self.cuts.clear()
         sends = []

@@ -1,0 +1,63 @@
+"""A workflow and nodes as files, and the command line in this process."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from handout_dask.cli import main
+
+TRACE = {
+    "schemaVersion": "1.5",
+    "workflow": {
+        "specification": {
+            "tasks": [
+                {"name": "make_ID1", "id": "make", "outputFiles": ["a"]},
+                {
+                    "name": "use_ID2",
+                    "id": "use",
+                    "parents": ["make"],
+                    "inputFiles": ["a"],
+                },
+            ],
+            "files": [{"id": "a", "sizeInBytes": 10_000_000}],
+        },
+        "execution": {
+            "tasks": [
+                {"id": "make", "runtimeInSeconds": 4.0, "memoryInBytes": 2_000_000},
+                {"id": "use", "runtimeInSeconds": 2.0},
+            ]
+        },
+    },
+}
+NODES = """
+[[node]]
+name = "slow"
+price = 3600
+[[node]]
+name = "fast"
+speed = 2
+price = 7200
+"""
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Paths: a trace of make -> use, nodes slow and fast, and a folder."""
+    paths = SimpleNamespace(
+        trace=tmp_path / "small.json", nodes=tmp_path / "nodes.toml", folder=tmp_path
+    )
+    paths.trace.write_text(json.dumps(TRACE))
+    paths.nodes.write_text(NODES)
+    return paths
+
+
+@pytest.fixture
+def handout(capsys):
+    """Run a command: (exit code, standard output, standard error)."""
+
+    def run(*args):
+        code = main([*map(str, args)])
+        return (code, *capsys.readouterr())
+
+    return run
