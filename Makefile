@@ -26,6 +26,8 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 
 bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks.imports
+	$(BIN)/python -m benchmarks.transfer
 	$(BIN)/python -m benchmarks.overhead
 
 clean:

@@ -31,10 +31,7 @@ class Losses:
     def lose(self, now: float, j: int) -> None:
         """Node j is gone from now on."""
         p = self.player
-        if not p.alive[j]:
-            return
         p.alive[j] = False
-        p.queue[j], p.planned[j], p.outbox[j] = [], [], []
         self._drop_flights(j)
         again = []
         for i, where in enumerate(p.node):

@@ -107,7 +107,7 @@ class Player:
                 self.enqueue(i)
         now = 0.0
         while True:
-            while self._events and self._events[0][0] <= now:
+            while self.left and self._events and self._events[0][0] <= now:
                 _, _, _, handle, what = heapq.heappop(self._events)
                 handle(now, what)
             for j in sorted(self.touched):

@@ -323,7 +323,7 @@ class Problem:
             return self
         runs = self.rate > 0  # (c, k)
         first = self.option_ptr[:-1]
-        somewhere: np.ndarray = runs.any(axis=1)
+        somewhere: np.ndarray = np.logical_or.reduce(runs, axis=1)
         anywhere = somewhere[self.option_class]
         able: np.ndarray = np.logical_or.reduceat(anywhere, first)
         able &= self.pin != -2

@@ -168,9 +168,9 @@ def test_a_gpu_function_without_devices_is_an_error(more):
 
 @pytest.mark.parametrize("bad", [5, "memory", [("memory", 1)], {"memory"}])
 def test_a_cost_must_be_a_mapping(bad):
-    with pytest.raises(CostError, match="must be a mapping such as {'memory': 100}"):
+    with pytest.raises(CostError, match=r"must be a mapping such as \{'memory': 100\}"):
         Cost(bad)
-    with pytest.raises(CostError, match="^function 'f': cost must be a mapping"):
+    with pytest.raises(CostError, match=r"^function 'f': cost must be a mapping"):
         Function("f", cost=[bad])
 
 

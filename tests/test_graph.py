@@ -109,7 +109,7 @@ def test_ids_may_hash_and_print_alike():
 
 def test_what_is_no_function_is_refused():
     with pytest.raises(
-        GraphError, match="^a graph holds Function objects, not dict: {}"
+        GraphError, match=r"^a graph holds Function objects, not dict: {}"
     ):
         Graph([{}])
 

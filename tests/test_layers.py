@@ -1,4 +1,4 @@
-"""The architecture of the house as laws: who may import what, and how large a file is."""
+"""The architecture as laws: who may import what, and how large a file is."""
 
 import ast
 import subprocess

@@ -91,12 +91,12 @@ def test_a_name_is_a_text(name):
 
 
 def test_names_differ_in_a_cluster():
-    with pytest.raises(CostError, match="^two nodes are named 'a'$"):
+    with pytest.raises(CostError, match=r"^two nodes are named 'a'$"):
         Cluster([Node("a"), Node("b"), Node("a")])
 
 
 def test_a_cluster_holds_nodes():
-    with pytest.raises(CostError, match="^a cluster holds Node objects, not 'a'$"):
+    with pytest.raises(CostError, match=r"^a cluster holds Node objects, not 'a'$"):
         Cluster(["a"])
 
 

@@ -458,7 +458,7 @@ def test_a_plan_knows_its_money():
 # ------------------------------------------------------------------ plan(), allocate()
 @dataclass(frozen=True)
 class Cheapest:
-    """A user's allocator, without Dask: each function to the node where it costs least."""
+    """A user's own: each function to the node where it costs least."""
 
     spread: bool = False
 
@@ -506,7 +506,7 @@ class Broken:
     [
         (
             Broken(lambda p: {"a": "n0"}),
-            r"^allocator Broken\(\) returned dict, not a Plan; Plan.from_assignment make",
+            r"^allocator Broken\(\) returned dict, not a Plan; Plan.from_assignment m",
         ),
         (
             Broken(lambda p: Plan(p, [0], [0], [0], [0])),
@@ -524,7 +524,7 @@ class Broken:
         (object(), "is no allocator: it needs a method allocate"),
         (
             "tmie",
-            "^there is no allocator 'tmie'; known: first-available, load-balanced, time",
+            "^there is no allocator 'tmie'; known: first-available, load-balanced, t",
         ),
     ],
 )

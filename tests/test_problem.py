@@ -17,12 +17,14 @@ from handout_dask import (
 )
 from handout_dask.problem import Held, Lack, explain_refusal
 
+TWO = (Node("n0"), Node("n1"))
 
-def problem(functions, nodes=(Node("n0"), Node("n1")), **links):
+
+def problem(functions, nodes=TWO, **links):
     return Problem(Graph(functions), Cluster(nodes, **links))
 
 
-def refused(functions, nodes=(Node("n0"), Node("n1"))):
+def refused(functions, nodes=TWO):
     with pytest.raises(UnsatisfiableError) as caught:
         problem(functions, nodes).require_feasible()
     return str(caught.value), caught.value.refusals

@@ -135,14 +135,16 @@ def test_function_that_does_not_fit_lets_another_pass():
 
 
 def fan_out():
-    """Of a on n0, b reads 10 MB and d the same on n1, c on n2."""
+    """Of a on n0, b reads 10 MB and d the same on n1, c on n2; z ends meanwhile."""
     functions = [function("a"), *(function(id, ["a"]) for id in "bcd")]
-    return planned(functions, {"a": "n0", "b": "n1", "c": "n2", "d": "n1"})
+    functions.append(function("z", seconds=1.5))
+    return planned(functions, {"a": "n0", "b": "n1", "c": "n2", "d": "n1", "z": "n2"})
 
 
 def test_free_transfers_do_not_compete():
     assert times(hd.simulate(fan_out())) == {
         "a": ("n0", 0.0, 1.0),
+        "z": ("n2", 0.0, 1.5),
         "b": ("n1", 3.0, 4.0),
         "c": ("n2", 3.0, 4.0),
         "d": ("n1", 4.0, 5.0),
@@ -152,6 +154,7 @@ def test_free_transfers_do_not_compete():
 def test_oneport_node_sends_one_result_at_a_time_and_once_to_each_node():
     assert times(hd.simulate(fan_out(), network="oneport")) == {
         "a": ("n0", 0.0, 1.0),
+        "z": ("n2", 0.0, 1.5),
         "b": ("n1", 3.0, 4.0),
         "d": ("n1", 4.0, 5.0),
         "c": ("n2", 5.0, 6.0),
@@ -272,7 +275,87 @@ def test_result_that_nobody_reads_is_what_the_run_is_for():
 
 def test_node_that_is_lost_after_the_end_changes_nothing():
     plan = fan_out()
-    assert hd.simulate(plan, fail=[("n0", 5.0)]) == hd.simulate(plan)
+    assert plan.makespan == 5.0
+    assert hd.simulate(plan, fail=[("n0", 5.0), ("n1", 6.0)]) == hd.simulate(plan)
+
+
+def test_what_ends_when_its_node_is_lost_is_done():
+    plan = planned([function("a")], {"a": "n0"})
+    assert rows(hd.simulate(plan, fail=[("n0", 1.0)])) == [
+        ("a", "n0", 0.0, 1.0, 1, DONE)
+    ]
+
+
+def test_functions_that_move_spread_over_the_nodes():
+    functions = [function(id, seconds=4.0) for id in "abc"]
+    plan = planned(functions, dict.fromkeys("abc", "n0"))
+    assert rows(hd.simulate(plan, fail=[("n0", 1.0)])) == [
+        ("a", "n0", 0.0, 1.0, 1, LOST),
+        ("a", "n1", 1.0, 5.0, 2, DONE),
+        ("b", "n2", 1.0, 5.0, 1, DONE),
+        ("c", "n1", 5.0, 9.0, 1, DONE),
+    ]
+
+
+def test_what_has_run_for_a_while_ends_earlier():
+    functions = [
+        function("a", seconds=20.0),
+        function("b", seconds=9.0),
+        function("x", seconds=6.0),
+        function("c", seconds=4.0),
+    ]
+    plan = planned(functions, {"a": "n0", "b": "n1", "x": "n2", "c": "n2"})
+    # At 8 n1 has 1 s to go, n2 has 2.
+    assert times(hd.simulate(plan, fail=[("n0", 8.0)]))["a"] == ("n1", 9.0, 29.0)
+
+
+FOUR = (*THREE, "n3")
+
+
+def test_oneport_node_is_free_again_when_its_receiver_is_lost():
+    spans = hd.simulate(fan_out(), network="oneport", fail=[("n1", 2.0)])
+    assert times(spans) == {
+        "a": ("n0", 0.0, 1.0),
+        "z": ("n2", 0.0, 1.5),
+        "b": ("n0", 2.0, 3.0),
+        "d": ("n0", 3.0, 4.0),
+        "c": ("n2", 4.0, 5.0),
+    }
+
+
+def test_oneport_node_sends_nothing_to_a_lost_node():
+    functions = [function("a"), *(function(id, ["a"]) for id in "cbd")]
+    where = {"a": "n0", "b": "n1", "c": "n2", "d": "n3"}
+    plan = planned(functions, where, FOUR)
+    assert times(hd.simulate(plan, network="oneport"))["d"] == ("n3", 7.0, 8.0)
+    spans = hd.simulate(plan, network="oneport", fail=[("n1", 2.0)])
+    assert times(spans) == {
+        "a": ("n0", 0.0, 1.0),
+        "b": ("n0", 2.0, 3.0),
+        "c": ("n2", 3.0, 4.0),
+        "d": ("n3", 5.0, 6.0),
+    }
+
+
+def test_result_is_fetched_from_the_nearest_node_that_has_it():
+    """a is on n1 and n2; d can run on n0 and n3 only."""
+    has = {"n0": {"camera": 1}, "n1": {}, "n2": {}, "n3": {"camera": 1}}
+    links = np.full((4, 4), 10.0)
+    links[1, 3] = 1.0
+    problem = hd.Problem(
+        hd.Graph(
+            [
+                function("a"),
+                function("b", ["a"]),
+                function("c", ["a"]),
+                function("d", ["a"], seconds=9.0, cost={"camera": 1}),
+            ]
+        ),
+        hd.Cluster([hd.Node(*item) for item in has.items()], links, 0.0),
+    )
+    where = {"a": "n0", "b": "n1", "c": "n2", "d": "n0"}
+    plan = hd.Plan.from_assignment(problem, where)
+    assert times(hd.simulate(plan, fail=[("n0", 3.0)]))["d"] == ("n3", 4.0, 13.0)
 
 
 def test_second_loss_moves_again():
@@ -294,6 +377,48 @@ def test_functions_that_share_a_node_move_together():
         ("a", "n0", 0.0, 1.0, 1, LOST),
         ("a", "n1", 1.0, 5.0, 2, DONE),
         ("b", "n1", 5.0, 9.0, 1, DONE),
+    ]
+
+
+def test_functions_that_share_a_node_move_to_where_all_of_them_can_run():
+    problem = hd.Problem(
+        hd.Graph(
+            [
+                function("a"),
+                function("b", node=hd.with_function("a"), cost={"camera": 1}),
+            ]
+        ),
+        hd.Cluster(
+            [
+                hd.Node("n0", {"camera": 1}),
+                hd.Node("n1"),
+                hd.Node("n2", {"camera": 1}),
+            ]
+        ),
+    )
+    plan = hd.Plan.from_assignment(problem, dict.fromkeys("ab", "n0"))
+    assert times(hd.simulate(plan, fail=[("n0", 0.5)])) == {
+        "a": ("n2", 0.5, 1.5),
+        "b": ("n2", 1.5, 2.5),
+    }
+
+
+def test_function_follows_those_that_share_its_node_and_moved_before():
+    """a is on n2 for c when n0 is lost, and lost only with n2; b has moved to n1."""
+    functions = [
+        function("a"),
+        function("b", seconds=9.0, node=hd.with_function("a")),
+        function("z", seconds=9.0),
+        function("c", ["a", "z"]),
+    ]
+    where = {"a": "n0", "b": "n0", "z": "n2", "c": "n2"}
+    plan = planned(functions, where, FOUR)
+    spans = hd.simulate(plan, fail=[("n0", 4.0), ("n2", 5.0)])
+    assert [row for row in rows(spans) if row[0] in "ab"] == [
+        ("a", "n0", 0.0, 1.0, 1, DONE),
+        ("b", "n0", 1.0, 4.0, 1, LOST),
+        ("b", "n1", 4.0, 13.0, 2, DONE),
+        ("a", "n1", 13.0, 14.0, 2, DONE),
     ]
 
 

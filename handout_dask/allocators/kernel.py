@@ -216,6 +216,8 @@ def place(key: Any, by_ready: Any, rule: Any, in_order: Any, pred_ptr: Any,
                 if rule == EARLIEST_END and ready + span >= best_end:
                     continue
                 at = find_start(time, free, count, j, ready, span, need[c], slack)
+                if at == np.inf:
+                    continue
                 if rule == EARLIEST_END:
                     score = at + span
                 elif rule == EARLIEST_START:

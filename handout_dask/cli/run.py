@@ -14,8 +14,12 @@ from handout_dask.graph import Graph
 
 def add(commands: Any) -> None:
     """Add the command."""
-    parser = commands.add_parser("run", help="run a workflow on a Dask cluster, by plan")
-    parser.add_argument("workflow", metavar="WORKFLOW", help="WfFormat, or module:graph")
+    parser = commands.add_parser(
+        "run", help="run a workflow on a Dask cluster, by plan"
+    )
+    parser.add_argument(
+        "workflow", metavar="WORKFLOW", help="WfFormat, or module:graph"
+    )
     parser.add_argument(
         "--cluster",
         metavar="ADDRESS",

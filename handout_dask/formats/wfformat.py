@@ -205,7 +205,7 @@ def _function(
     memory = (_number(row, key, who) or 0.0) / 1e6
     cost = {
         "cpu_time": None if seconds is None else seconds * 1e3,
-        "memory": memory or None,
+        "memory": memory,
         "cpu": max(1.0, cores),
         "output_size": {file: sizes.get(file, 0.0) / 1e6 for file in task.writes},
     }

@@ -1,6 +1,7 @@
 """Laws of the kernel: compiled and plain agree, and room is kept segment by segment."""
 
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -192,7 +193,7 @@ def test_segments_are_the_room_less_all_that_was_taken(taken, ready, span, need)
     for t in range(15):
         assert [f for at, f in line.segments if at <= t][-1] == free(t)
     rows = [f for _, f in line.segments]
-    assert all(a != b for a, b in zip(rows, rows[1:], strict=False))
+    assert all(a != b for a, b in pairwise(rows))
     first = next(
         t
         for t in range(ready, 99)

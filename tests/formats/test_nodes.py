@@ -102,6 +102,7 @@ def test_count_of_one_keeps_the_name():
 def test_arguments_override_the_file(toml):
     cluster = read_nodes(toml, billing="function", quantum=3600)
     assert (cluster.billing, cluster.quantum) == ("function", 3600.0)
+    assert read_nodes(toml, quantum=0).quantum == 0.0
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,26 @@ def test_executed_plan_lists_every_attempt_and_pays_for_it():
     ]
 
 
+def test_row_is_the_last_attempt():
+    spans = (
+        Span("a", "n0", 0.0, 2.0),
+        Span(("b", 1), "n1", 3.5, 5.0),
+        Span(("b", 1), "n1", 6.0, 7.5, 2),
+    )
+    rows = executed_plan(planned(small()), spans)["schedule"]
+    assert rows[1] == {"task": "('b', 1)", "node": "n1", "start": 6.0, "end": 7.5}
+
+
+def test_row_is_no_attempt_that_reached_a_reader_too_late():
+    spans = (
+        Span("a", "n1", 0.0, 1.0),
+        Span("a", "n0", 0.0, 2.0, 2),
+        Span(("b", 1), "n1", 2.5, 4.0),
+    )
+    rows = executed_plan(planned(small()), spans)["schedule"]
+    assert rows[0] == {"task": "a", "node": "n1", "start": 0.0, "end": 1.0}
+
+
 def test_row_is_the_attempt_that_the_readers_can_have_read():
     plan = planned(small())
     spans = (

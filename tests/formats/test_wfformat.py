@@ -62,15 +62,15 @@ def trace_15():
 
 
 def trace_14():
-    """The same tasks as 1.4 writes them: files and measurements in the task."""
+    """The same as 1.4 writes it: all in the task, which may be linked by its name."""
     return {
         "schemaVersion": "1.4",
         "workflow": {
             "tasks": [
                 {
-                    "name": "count_1",
+                    "name": "count_01",
                     "id": "count_1",
-                    "parents": ["split_1"],
+                    "parents": ["split_01"],
                     "runtimeInSeconds": 2.0,
                     "avgCPU": 260.0,
                     "files": [
@@ -79,7 +79,7 @@ def trace_14():
                     ],
                 },
                 {
-                    "name": "split_1",
+                    "name": "split_01",
                     "id": "split_1",
                     "children": ["count_1", "count_2"],
                     "runtimeInSeconds": 1.5,
@@ -106,7 +106,10 @@ def trace_13():
     doc = trace_14()
     jobs = doc["workflow"].pop("tasks")
     for job in jobs:
-        del job["id"]
+        job["name"] = job.pop("id")
+        job["parents"] = [
+            parent.replace("_0", "_") for parent in job.get("parents", ())
+        ]
         job["runtime"] = job.pop("runtimeInSeconds")
         if "coreCount" in job:
             job["cores"] = job.pop("coreCount")

@@ -1,0 +1,54 @@
+"""What the documents show is what happens."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def examples(name: str, language: str) -> list[str]:
+    """The code blocks of a document in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+
+
+def run(code: str, folder: Path) -> str:
+    script = folder / "example.py"
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, script.name],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_readme_example_runs_and_is_short(tmp_path: Path) -> None:
+    (code,) = examples("README.md", "python")
+    statements = [line for line in code.splitlines() if line.strip()]
+    assert len(statements) <= 15
+    assert "photo of 3, 10! on " in run(code, tmp_path)
+
+
+def test_contributing_example_runs(tmp_path: Path) -> None:
+    (code,) = examples("CONTRIBUTING.md", "python")
+    assert run(code, tmp_path) == ""
+
+
+def test_readme_nodes_file_is_read() -> None:
+    from handout_dask.formats.nodes import read_nodes
+
+    tomllib = pytest.importorskip("tomllib")
+    (text,) = examples("README.md", "toml")
+    cluster = read_nodes(tomllib.loads(text))
+    assert [node.name for node in cluster.nodes] == ["gpu-0", "gpu-1"]
+    assert cluster["gpu-0"].capacity("memory") == 64_000
