@@ -1,6 +1,6 @@
 """What importing costs beside `import distributed`, each in new processes, interleaved.
 
-    python -m benchmarks.imports [--rounds 7] [--json]
+python -m benchmarks.imports [--rounds 7] [--json]
 """
 
 from __future__ import annotations

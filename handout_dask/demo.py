@@ -15,7 +15,16 @@ from handout_dask.function import Function
 from handout_dask.graph import Graph
 from handout_dask.node import Node
 
-PICTURES = ("astronaut", "brick", "camera", "coffee", "coins", "grass", "gravel", "moon")
+PICTURES = (
+    "astronaut",
+    "brick",
+    "camera",
+    "coffee",
+    "coins",
+    "grass",
+    "gravel",
+    "moon",
+)
 SIDE = 384  # pixels of a square picture
 BINS = 48
 NODES = (
@@ -40,7 +49,9 @@ def load(name: str) -> list[np.ndarray]:
     square = grey[np.ix_(rows, columns)]
     half = SIDE // 2
     corners = [(r, c) for r in (0, half) for c in (0, half)]
-    return [np.ascontiguousarray(square[r : r + half, c : c + half]) for r, c in corners]
+    return [
+        np.ascontiguousarray(square[r : r + half, c : c + half]) for r, c in corners
+    ]
 
 
 def spectrum(tile: np.ndarray) -> np.ndarray:

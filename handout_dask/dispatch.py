@@ -18,7 +18,9 @@ from handout_dask.tracker import ResourceTracker
 WAITING, READY, SENT, DONE, FAILED, GONE = range(6)
 ENDED = (DONE, FAILED, GONE)
 
-AHEAD_SECONDS = 0.025  # work per slot that a node may have in hand, to hide the way there
+AHEAD_SECONDS = (
+    0.025  # work per slot that a node may have in hand, to hide the way there
+)
 AHEAD_MOST = 32  # functions per slot
 
 Member = tuple[str, int]  # the token of a run, the index of a function in it
@@ -229,7 +231,9 @@ class Dispatcher:
         self.nodes[run.node[i]].unsure.discard((token, i))
         return run.node[i]
 
-    def ended(self, token: str, i: int, state: int, seconds: float | None = None) -> str:
+    def ended(
+        self, token: str, i: int, state: int, seconds: float | None = None
+    ) -> str:
         """A function ended (DONE, FAILED or GONE); returns its node."""
         run = self.runs[token]
         if seconds is not None:
@@ -274,7 +278,9 @@ class Dispatcher:
             book.ahead_seconds = 0.0
 
     # ---------------------------------------------------------------- decisions
-    def next(self, name: str, settled: Callable[[str, int, str], bool]) -> Iterator[Send]:
+    def next(
+        self, name: str, settled: Callable[[str, int, str], bool]
+    ) -> Iterator[Send]:
         """What to send to a node now, in order; each is in the books when it is yielded.
 
         Parameters
@@ -390,7 +396,9 @@ class Dispatcher:
         return touched
 
     def _load(self, book: NodeBook) -> float:
-        queued = sum(len(run.queues.get(book.node.name, ())) for run in self.runs.values())
+        queued = sum(
+            len(run.queues.get(book.node.name, ())) for run in self.runs.values()
+        )
         rate = book.node.capacity("slots") * book.node.speed
         return (len(book.running) + len(book.ahead) + queued) / rate
 

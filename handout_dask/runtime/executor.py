@@ -117,7 +117,9 @@ class Executor:
         if max_concurrency is not None and (
             not isinstance(max_concurrency, int) or max_concurrency < 1
         ):
-            raise HandoutError(f"max_concurrency={max_concurrency!r} must be at least 1")
+            raise HandoutError(
+                f"max_concurrency={max_concurrency!r} must be at least 1"
+            )
         self.allocator = get_allocator(allocator)
         self._named = allocator if isinstance(allocator, str) else self.allocator
         self.id = uuid.uuid4().hex[:12]
@@ -128,7 +130,9 @@ class Executor:
         self._given, self._security = cluster, security
         self.supervisor: Supervisor | None = None
         self._owns_client = not isinstance(cluster, Client)
-        self._runs: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()
+        self._runs: weakref.WeakValueDictionary[str, Run] = (
+            weakref.WeakValueDictionary()
+        )
         self._state = "new"
         self.asynchronous = asynchronous
         if isinstance(cluster, Client):
@@ -157,7 +161,9 @@ class Executor:
     async def _start_async(self) -> None:
         if self._given is None:
             nodes = self.declared.nodes if self.declared else None
-            self.supervisor = Supervisor(nodes, security=self._security, asynchronous=True)
+            self.supervisor = Supervisor(
+                nodes, security=self._security, asynchronous=True
+            )
             await self.supervisor.cluster
         if isinstance(self._given, Client):
             self.client = self._given
@@ -244,7 +250,9 @@ class Executor:
         return self.__aenter__().__await__()
 
     def __repr__(self) -> str:
-        where = self.client.scheduler.address if hasattr(self, "client") else "nowhere yet"
+        where = (
+            self.client.scheduler.address if hasattr(self, "client") else "nowhere yet"
+        )
         return f"<Executor {self.id} by {self.allocator!r} on {where}: {self._state}>"
 
     @property
@@ -353,7 +361,9 @@ class Executor:
 
     async def _cluster(self) -> Cluster:
         state = await self.client.scheduler.handout_nodes()
-        return cluster_of(pickle.loads(state["nodes"]), state["bandwidth"], self.declared)
+        return cluster_of(
+            pickle.loads(state["nodes"]), state["bandwidth"], self.declared
+        )
 
     async def _resources(self) -> list[dict[str, Any]]:
         state = await self.client.scheduler.handout_nodes()
@@ -425,9 +435,7 @@ class Executor:
                 lambda: submit_graph(self.client, lowered.layers, wanted, rank)
             )
             by_index = {wanted[key]: future for key, future in futures.items()}
-            run = Run(
-                self.client, graph, plan, token, by_index, kept, self.on_failure
-            )
+            run = Run(self.client, graph, plan, token, by_index, kept, self.on_failure)
             self._runs[token] = run
             return run
 
@@ -498,7 +506,9 @@ def _kept(problem: Problem, keep: Any) -> set[int]:
     out = set()
     for id in keep:
         if id not in problem.where:
-            raise GraphError(f"keep names function {id!r}, which the graph does not have")
+            raise GraphError(
+                f"keep names function {id!r}, which the graph does not have"
+            )
         out.add(problem.where[id])
     return out
 

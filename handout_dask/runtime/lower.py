@@ -148,7 +148,9 @@ def _declared_resources() -> tuple[str, ...]:
     if client.asynchronous:  # it can't be asked from here
         return ()
     workers = client.scheduler_info()["workers"].values()
-    return tuple(sorted({name for info in workers for name in info.get("resources", ())}))
+    return tuple(
+        sorted({name for info in workers for name in info.get("resources", ())})
+    )
 
 
 def _readers_elsewhere(links: Links, node: Sequence[int]) -> dict[int, str]:
@@ -207,7 +209,9 @@ class _Cutter:
 
     def key(self, u: int, index: Any, reader: int) -> tuple[str, int]:
         try:
-            number = self._numbers.setdefault((u, type(index), index), len(self._wanted))
+            number = self._numbers.setdefault(
+                (u, type(index), index), len(self._wanted)
+            )
         except TypeError:  # a slice, a list: not hashable, so not shared
             number = len(self._wanted)
         if number == len(self._wanted):
@@ -274,7 +278,9 @@ class _Layout:
         self._tasks[number][task.key] = task
         self._layer_of[task.key] = number
 
-    def _annotate(self, function: Function, retry: RetryPolicy | None) -> dict[str, Any]:
+    def _annotate(
+        self, function: Function, retry: RetryPolicy | None
+    ) -> dict[str, Any]:
         costs = [dict(cost) for cost in function.alternatives]
         cost = costs[0] if len(costs) == 1 else costs
         out: dict[str, Any] = {"handout": {"cost": cost, "name": function.name}}

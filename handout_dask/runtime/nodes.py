@@ -80,6 +80,4 @@ def cluster_of(
                 if ja >= 0 and jb >= 0 and a != b:
                     full[a, b] = matrix[ja, jb]
         links.append(full)
-    return Cluster(
-        listed, *links, billing=declared.billing, quantum=declared.quantum
-    )
+    return Cluster(listed, *links, billing=declared.billing, quantum=declared.quantum)

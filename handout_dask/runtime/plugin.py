@@ -135,7 +135,9 @@ class HandoutPlugin(SchedulerPlugin):
         """The nodes that are up, what they are promised to, and what was measured."""
         now = time()
         nodes = [self.dispatcher.nodes[name].node for name in self.address]
-        outlook = self.dispatcher.outlook({t: now - r.since for t, r in self.runs.items()})
+        outlook = self.dispatcher.outlook(
+            {t: now - r.since for t, r in self.runs.items()}
+        )
         return {
             "nodes": pickle.dumps(nodes),
             "held": pickle.dumps(outlook),
@@ -264,7 +266,9 @@ class HandoutPlugin(SchedulerPlugin):
         task.worker_restrictions = PARKED
         book = books.runs[run.spec.token]
         if start == "processing" and book.state[i] == SENT:
-            if (run.spec.token, i) in books.nodes[book.node[i]].ahead and task.suspicious:
+            if (run.spec.token, i) in books.nodes[
+                book.node[i]
+            ].ahead and task.suspicious:
                 task.suspicious -= 1  # it did not run yet, so it killed nobody
             self._wake(book.node[i], books.waiting(run.spec.token, i))
 
@@ -340,7 +344,9 @@ class HandoutPlugin(SchedulerPlugin):
                 self.dispatcher.waiting(send.token, send.i)
                 self.dispatcher.ready(send.token, send.i)
 
-    def _aim(self, key: Any, address: str, tier: int, *, announce: bool = False) -> None:
+    def _aim(
+        self, key: Any, address: str, tier: int, *, announce: bool = False
+    ) -> None:
         """Bind a parked task to a worker, behind what was sent there before."""
         task = self.scheduler.tasks[key]
         task.worker_restrictions = {address}

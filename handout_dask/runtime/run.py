@@ -114,8 +114,14 @@ class Run:
             try:
                 await asyncio.wait_for(self._changed.wait(), POLL)
             except TimeoutError:
-                if self._client.status not in ("running", "connecting", "newly-created"):
-                    self._lost = f"the connection to the scheduler is {self._client.status}"
+                if self._client.status not in (
+                    "running",
+                    "connecting",
+                    "newly-created",
+                ):
+                    self._lost = (
+                        f"the connection to the scheduler is {self._client.status}"
+                    )
 
     def _do(self, method: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         return self._client.sync(method, *args)
@@ -220,7 +226,9 @@ class Run:
                 )
                 made.__cause__ = first
                 return made
-            return RunCancelledError(f"function {id!r} did not end: the run was cancelled")
+            return RunCancelledError(
+                f"function {id!r} did not end: the run was cancelled"
+            )
         if state == BLOCKED:
             root = self._root_of(i)
             cause = self._own_error(root)
@@ -243,7 +251,9 @@ class Run:
         assert isinstance(exception, Exception)
         id = self._functions[i].id
         exception.handout = (id, node, attempts)  # type: ignore[attr-defined]
-        exception.add_note(f"function {id!r} failed on node {node!r}, attempt {attempts}")
+        exception.add_note(
+            f"function {id!r} failed on node {node!r}, attempt {attempts}"
+        )
         return exception.with_traceback(traceback)
 
     def _root_of(self, i: int) -> int:
@@ -279,7 +289,9 @@ class Run:
             return "running" if self._left < len(self._state) else "pending"
         if self._cancelled:
             return "cancelled"
-        return "failed" if self._failures or self._lost or GONE in self._state else "done"
+        return (
+            "failed" if self._failures or self._lost or GONE in self._state else "done"
+        )
 
     @property
     def progress(self) -> Progress:
