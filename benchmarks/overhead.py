@@ -1,4 +1,4 @@
-"""What a planned run costs beside plain Dask: the same graph, the same workers, interleaved.
+"""What a planned run costs beside plain Dask: same graph, same workers, interleaved.
 
 Prints the ratio for submission (until the scheduler has taken the graph in) and for the
 whole (until every function has ended), and the shares of our own phases.
@@ -21,11 +21,11 @@ import distributed
 from distributed import wait
 
 import handout_dask as hd
-from handout_dask.dispatch import RunSpec
+from handout_dask.books import RunSpec
 from handout_dask.plans import allocate
 from handout_dask.problem import Problem
-from handout_dask.runtime.executor import run_spec
 from handout_dask.runtime.lower import lower
+from handout_dask.runtime.submission import run_spec
 
 
 def one() -> int:
@@ -106,7 +106,8 @@ def phases(executor: hd.Executor, graph: hd.Graph) -> dict[str, float]:
     nodes = timed("ask for nodes", executor.nodes)
     problem = timed("problem", lambda: Problem(fresh, nodes))
     plan = timed("plan and check", lambda: allocate(problem, "time"))
-    made = timed("lower", lambda: lower(fresh, "0", node=plan.node, option=plan.option))
+    node, option = plan.node.tolist(), plan.option.tolist()
+    made = timed("lower", lambda: lower(fresh, "0", node=node, option=option))
     spec: RunSpec = timed("books", lambda: run_spec(plan, made, "0", None))
     assert len(spec.node) == len(graph)
     return out
@@ -118,18 +119,15 @@ def measure(n: int, rounds: int, nodes: int) -> dict[str, Any]:
     with hd.Executor(nodes=[hd.Node(f"n{k}", {"cpu": 1}) for k in range(nodes)]) as ex:
         for make in (flat, layered):
             graph = make(n)
-            executed = [planned(ex, make(200)), plain(ex.client, make(200))]  # warm up
+            planned(ex, make(200))  # warm up
+            plain(ex.client, make(200))
             until_empty(ex.client)
             ours, dask = [], []
             for k in range(rounds):
-                both = [
-                    (ours, lambda: planned(ex, graph)),
-                    (dask, lambda: plain(ex.client, graph)),
-                ]
-                for times, work in both if k % 2 else reversed(both):
-                    times.append(work())
+                both = [(ours, planned, ex), (dask, plain, ex.client)]
+                for times, work, where in both if k % 2 else reversed(both):
+                    times.append(work(where, graph))
                     until_empty(ex.client)
-            del executed
             middle = [
                 [statistics.median(t[k] for t in times) for k in (0, 1)]
                 for times in (ours, dask)

@@ -1,7 +1,7 @@
 """Run graphs of functions with costs on the nodes of a Dask cluster, by plan.
 
-Names are loaded when they are first used, so that importing the package is cheap and the
-pure parts work without Dask.
+Names are loaded when they are first used, so that importing the package is cheap and
+the pure parts work without Dask.
 """
 
 from __future__ import annotations

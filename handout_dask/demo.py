@@ -54,7 +54,7 @@ def load(name: str) -> list[np.ndarray]:
     ]
 
 
-def spectrum(tile: np.ndarray) -> np.ndarray:
+def spectrum(tile: np.ndarray) -> Any:
     """Power at each spatial frequency: (BINS,), the mean over all directions."""
     window = np.outer(np.hanning(tile.shape[0]), np.hanning(tile.shape[1]))
     power = np.abs(np.fft.fftshift(np.fft.fft2((tile - tile.mean()) * window))) ** 2
@@ -77,7 +77,7 @@ def directions(*tiles: np.ndarray) -> np.ndarray:
     return found / found.sum()
 
 
-def _blur(tile: np.ndarray, scale: int) -> np.ndarray:
+def _blur(tile: np.ndarray, scale: int) -> Any:
     kernel = np.exp(-0.5 * (np.arange(-3 * scale, 3 * scale + 1) / scale) ** 2)
     kernel /= kernel.sum()
     for axis in (0, 1):
@@ -99,7 +99,7 @@ def describe(name: str, *parts: np.ndarray) -> dict[str, Any]:
     }
 
 
-def compare(*pictures: dict[str, Any]) -> np.ndarray:
+def compare(*pictures: dict[str, Any]) -> Any:
     """Correlation between the logarithmic spectra of all pictures: (p, p)."""
     return np.corrcoef([np.log(p["spectrum"] + 1e-12) for p in pictures])
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handout_dask.dispatch import DONE, FAILED, GONE, Dispatcher, RunSpec, Send
+from handout_dask.books import DONE, FAILED, GONE, RunSpec
+from handout_dask.dispatch import Dispatcher, Send
 from handout_dask.node import Node
 from handout_dask.tracker import StaticTracker
 

@@ -42,7 +42,7 @@ LATE = {
     ("graph", "dask"),
     ("plans", "handout_dask.allocators"),
     ("plans", "handout_dask.allocators.engine"),
-    ("runtime.executor", "handout_dask.formats.nodes"),
+    ("runtime.submission", "handout_dask.formats.nodes"),
 }
 
 

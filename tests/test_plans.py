@@ -83,15 +83,20 @@ def test_functions_of_a_node_start_in_the_order_given(order, starts):
 
 
 def test_the_order_holds_though_what_a_function_reads_is_named_later():
-    functions = [Function(id, cost=SECOND) for id in ("b", "a")]
-    functions.append(Function("c", ["a"], cost=SECOND))
+    functions = [
+        Function("b", cost=SECOND),
+        Function("x", cost=SECOND),
+        Function("a", ["x"], cost=SECOND),
+        Function("c", ["a"], cost=SECOND),
+    ]
     p = problem(functions, [Node("n0"), Node("n1")])
-    nodes = {"a": "n1", "b": "n0", "c": "n0"}
-    made = Plan.from_assignment(p, nodes, order=["c", "b", "a"])
+    nodes = {"x": "n1", "a": "n1", "b": "n0", "c": "n0"}
+    made = Plan.from_assignment(p, nodes, order=["c", "b", "x", "a"])
     assert schedule(made) == [
-        ("a", "n1", 0.0, 1.0),
-        ("c", "n0", 1.0, 2.0),
-        ("b", "n0", 2.0, 3.0),
+        ("x", "n1", 0.0, 1.0),
+        ("a", "n1", 1.0, 2.0),
+        ("c", "n0", 2.0, 3.0),
+        ("b", "n0", 3.0, 4.0),
     ]
 
 

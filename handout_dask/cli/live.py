@@ -1,4 +1,4 @@
-"""What `run` and `demo` share: showing a live run, and its plan against what happened."""
+"""What `run` and `demo` share: showing a live run, and its plan against it."""
 
 from __future__ import annotations
 
@@ -47,9 +47,8 @@ def outcome(run: Any) -> dict[str, Any]:
 
 def against_plan(run: Any) -> str:
     """A line for each node: what was planned on it, and what happened."""
-    rows = [
-        ("node", "functions", "busy, planned [s]", "actual", "last end, planned [s]", "actual")
-    ]  # fmt: skip
+    head = ("node", "functions", "busy, planned [s]", "actual")
+    rows = [(*head, "last end, planned [s]", "actual")]
     for node in run.plan.problem.nodes:
         planned = run.plan.on(node.name)
         actual = [span for span in run.spans if span.node == node.name]

@@ -1,4 +1,4 @@
-"""Graph -> Dask HighLevelGraph with annotations: the only file that knows HighLevelGraph.
+"""Graph -> HighLevelGraph with annotations: the only file that knows HighLevelGraph.
 
 Keys are numbers, (name-token, i): nothing depends on how a user's ids print, hash or
 compare.
@@ -19,7 +19,7 @@ from handout_dask.errors import GraphError
 from handout_dask.function import Function
 from handout_dask.graph import Graph, Links
 from handout_dask.retry import RetryPolicy
-from handout_dask.runtime.runner import Call, Cut, call, cut
+from handout_dask.runtime.runner import Call, Cut, Frozen, call, cut
 
 MOST_LAYERS = 64
 CUT = "cut"
@@ -103,7 +103,7 @@ def lower(
     keys = tuple((f"{_label(f.name)}-{token}", i) for i, f in enumerate(functions))
     freeze = _Freezer()
     layout = _Layout(token, tuple(resources), retry)
-    cutter = _Cutter(links, keys, f"{CUT}-{token}")
+    cutter = _Cutter(links, keys, f"{CUT}-{token}", node is not None)
     readers = _readers_elsewhere(links, node) if node is not None else {}
     for i, function in enumerate(functions):
         refs, indexes = [], []
@@ -111,9 +111,10 @@ def lower(
             u, at = links.producer[a], links.index[a]
             if at is None or (node is not None and node[u] == node[i]):
                 refs.append(TaskRef(keys[u]))
-                indexes.append(None if at is None else (repr(functions[u].id), at))
+                frozen = None if at is None else freeze.index(function, at)
+                indexes.append(None if at is None else (repr(functions[u].id), frozen))
             else:
-                refs.append(TaskRef(cutter.key(u, at, i)))
+                refs.append(TaskRef(cutter.key(u, at, freeze.index(function, at), i)))
                 indexes.append(None)
         code = function.variant(option[i] if option is not None else 0)
         spec = Call(
@@ -187,6 +188,11 @@ class _Freezer:
         both = (function.extra_args, function.kwargs or {})
         return self._dumps(function, both, "extra_args or kwargs")
 
+    def index(self, function: Function, index: Any) -> Any:
+        if index is None or type(index) in (str, bytes, int, float, bool):
+            return index
+        return Frozen(self._dumps(function, index, f"index {index!r}"))
+
     @staticmethod
     def _dumps(function: Function, value: Any, what: str) -> bytes:
         try:
@@ -201,13 +207,16 @@ class _Freezer:
 class _Cutter:
     """Collects the elements that are cut out of results, each once."""
 
-    def __init__(self, links: Links, keys: Sequence[Hashable], prefix: str) -> None:
+    def __init__(
+        self, links: Links, keys: Sequence[Hashable], prefix: str, crosses: bool
+    ) -> None:
         self._links, self._keys, self._prefix = links, keys, prefix
+        self._crosses = crosses
         self._numbers: dict[Any, int] = {}
         self._wanted: list[tuple[int, Any, list[int]]] = []
         self.producers: set[int] = set()
 
-    def key(self, u: int, index: Any, reader: int) -> tuple[str, int]:
+    def key(self, u: int, index: Any, frozen: Any, reader: int) -> tuple[str, int]:
         try:
             number = self._numbers.setdefault(
                 (u, type(index), index), len(self._wanted)
@@ -215,7 +224,7 @@ class _Cutter:
         except TypeError:  # a slice, a list: not hashable, so not shared
             number = len(self._wanted)
         if number == len(self._wanted):
-            self._wanted.append((u, index, []))
+            self._wanted.append((u, frozen, []))
             self.producers.add(u)
         self._wanted[number][2].append(reader)
         return (self._prefix, number)
@@ -226,7 +235,8 @@ class _Cutter:
             names = ", ".join(repr(functions[i].id) for i in readers[:3])
             more = f" and {len(readers) - 3} more" if len(readers) > 3 else ""
             many = "functions" if len(readers) > 1 else "function"
-            spec = Cut(repr(functions[u].id), f"{many} {names}{more}", index)
+            producer = repr(functions[u].id)
+            spec = Cut(producer, f"{many} {names}{more}", index, self._crosses)
             key = (self._prefix, number)
             yield u, Task(key, cut, spec, TaskRef(self._keys[u]))
 

@@ -8,10 +8,11 @@ decides, it asks `dispatch.Dispatcher`; here are only Dask's seams:
 * ``TaskState.priority`` orders what was sent to one worker.
 * ``Scheduler.transitions({key: "processing"})`` sends; ``Scheduler.transition(key,
   "erred", ...)`` fails, as the scheduler itself does after ``no-workers-timeout``.
-* ``Scheduler.request_acquire_replicas`` brings inputs to a node before they are needed;
+* ``Scheduler.request_acquire_replicas`` brings inputs to a node ahead of need;
   ``stream_handlers["add-keys"]`` is wrapped to learn that they arrived.
-* ``Scheduler.handlers`` takes our RPCs; ``Client._graph_to_futures`` takes our order, so
-  that the scheduler need not compute one (half of what a submission costs).
+* ``Scheduler.client_releases_keys`` and ``report`` cancel what has not ended;
+  ``stream_handlers["task-erred"]`` is wrapped to learn what nodes can't receive.
+* ``Scheduler.handlers`` takes our RPCs; ``_broker`` forgets what was logged for them.
 """
 
 from __future__ import annotations
@@ -21,44 +22,30 @@ from collections.abc import Iterable
 from time import time
 from typing import Any
 
-from distributed import Client, Scheduler
+from distributed import Scheduler
 from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol import pickle, to_serialize
 from tornado.ioloop import PeriodicCallback
 
-from handout_dask.dispatch import DONE, ENDED, FAILED, GONE, SENT, Dispatcher, RunSpec
+from handout_dask.books import DONE, ENDED, FAILED, GONE, SENT, WAITING
+from handout_dask.dispatch import Dispatcher
 from handout_dask.errors import NodeLostError
 from handout_dask.node import Node
 from handout_dask.runtime.nodes import WorkerInfo, node_of
+from handout_dask.runtime.records import NAME, LiveRun
 from handout_dask.runtime.runner import ANNOUNCE, STARTED
 from handout_dask.tracker import StaticTracker
 
 logger = logging.getLogger(__name__)
 
-NAME = "handout"
 PARKED = {"handout://parked"}
 GRACE = 10.0  # s that a pinned function waits for its node to return
 TICK = 500  # ms between looks at what no event told of: paused workers, lost nodes
 FETCH_SHARE = 0.4  # of its memory limit that a node may hold and still fetch ahead
+RPCS = ("join", "leave", "nodes", "submit", "cancel", "forget")
+ERROR_FIELDS = ("exception", "traceback", "exception_text", "traceback_text")
 FLUSH = 0.05  # s for which records are gathered before they go to the client
-
-
-class LiveRun:
-    """What the plugin keeps of one run beside its books."""
-
-    def __init__(self, spec: RunSpec, client: str, owner: str) -> None:
-        self.spec = spec
-        self.client = client
-        self.owner = owner
-        self.topic = f"{NAME}/{owner}"
-        self.since = time()
-        self.records: list[tuple[Any, ...]] = []
-        self.flushing = False
-        self.keys_left = len(spec.node)
-
-    def key(self, i: int) -> tuple[str, int]:
-        return (self.spec.prefix[i], i)
 
 
 class HandoutPlugin(SchedulerPlugin):
@@ -89,23 +76,28 @@ class HandoutPlugin(SchedulerPlugin):
         self.fetches: dict[str, dict[Any, None]] = {}  # worker address -> keys
         self.draining = False
         self.sequence = 0
-        for what in ("join", "leave", "nodes", "submit", "forget"):
+        for what in RPCS:
             scheduler.handlers[f"handout_{what}"] = getattr(self, f"rpc_{what}")
         self.dask_add_keys = scheduler.stream_handlers["add-keys"]
         self.own_add_keys = self._add_keys  # one object, to be recognised by
         scheduler.stream_handlers["add-keys"] = self.own_add_keys
         for address in scheduler.workers:
             self.add_worker(scheduler, address)
+        self.dask_task_erred = scheduler.stream_handlers["task-erred"]
+        self.own_task_erred = self._task_erred
+        scheduler.stream_handlers["task-erred"] = self.own_task_erred
         self.timer = PeriodicCallback(self._tick, TICK)
         self.timer.start()
 
     async def close(self) -> None:
         """Leave the scheduler as it was found."""
         self.timer.stop()
-        for what in ("join", "leave", "nodes", "submit", "forget"):
+        for what in RPCS:
             self.scheduler.handlers.pop(f"handout_{what}", None)
         if self.scheduler.stream_handlers["add-keys"] is self.own_add_keys:
             self.scheduler.stream_handlers["add-keys"] = self.dask_add_keys
+        if self.scheduler.stream_handlers["task-erred"] is self.own_task_erred:
+            self.scheduler.stream_handlers["task-erred"] = self.dask_task_erred
 
     async def rpc_join(self, owner: str, client: str, declared: bytes) -> None:
         """An executor begins to use this scheduler."""
@@ -169,15 +161,31 @@ class HandoutPlugin(SchedulerPlugin):
 
     # ----------------------------------------------------------------------- runs
     async def rpc_submit(
-        self, spec: bytes, client: str, owner: str, tracker: bytes | None = None
+        self, spec: bytes, owner: str, tracker: bytes | None = None
     ) -> None:
         """Open the books of a planned run; its graph follows."""
-        run = LiveRun(pickle.loads(spec), client, owner)
+        planned = pickle.loads(spec)
         own = pickle.loads(tracker) if tracker is not None else None
-        self.dispatcher.add_run(run.spec, own)
+        run = LiveRun(planned, self.dispatcher.add_run(planned, own), owner)
         self.runs[run.spec.token] = run
         self.by_prefix.update(dict.fromkeys(run.spec.prefix, run))
         self.by_cut[run.spec.cut_prefix] = run
+
+    async def rpc_cancel(self, token: str, client: str) -> None:
+        """Stop what has not ended of a run; what has, stays."""
+        run = self.runs.get(token)
+        if run is not None:
+            run.cancelled_by = client
+            self._cancel(run)
+
+    def _cancel(self, run: LiveRun) -> None:
+        client, stimulus = run.cancelled_by, f"handout-cancel-{time()}"
+        if client in self.scheduler.clients:
+            state = run.book.state
+            left = [run.key(i) for i, s in enumerate(state) if s not in ENDED]
+            self.scheduler.client_releases_keys(left, client, stimulus)
+            message = {"op": "cancelled-keys", "keys": left, "reason": "cancelled"}
+            self.scheduler.report({**message, "msg": ""}, client=client)
 
     async def rpc_forget(self, token: str) -> None:
         """The client needs nothing more of a run."""
@@ -197,9 +205,15 @@ class HandoutPlugin(SchedulerPlugin):
         self, scheduler: Scheduler, *, tasks: Iterable[Any], **kwargs: Any
     ) -> None:
         """Park every function of a planned run."""
+        cancelled = {}
         for key in tasks:
-            if self._run_of(key) or self._is_cut(key):
+            run = self._run_of(key)
+            if run is not None or self._is_cut(key):
                 scheduler.tasks[key].worker_restrictions = PARKED
+            if run is not None and run.cancelled_by:
+                cancelled[run.spec.token] = run
+        for run in cancelled.values():  # before its graph was here
+            scheduler.loop.add_callback(self._cancel, run)
 
     def _run_of(self, key: Any) -> LiveRun | None:
         return self.by_prefix.get(key[0]) if type(key) is tuple else None
@@ -244,24 +258,38 @@ class HandoutPlugin(SchedulerPlugin):
         elif finish == "released":
             self._released(run, key, start)
         elif finish == "waiting" and start == "released":
-            if books.runs[token].state[i] != 0:
+            if run.book.state[i] != WAITING:
                 self._wake(books.waiting(token, i))
         elif finish == "erred":
-            blamed = about.get("exception") is not None
-            self._record(run, i, "failed" if blamed else "blocked", about)
+            fault = self._fault(key)
+            self._record(run, i, "failed" if fault else "blocked", about, fault)
             self._wake(books.ended(token, i, FAILED))
         elif finish == "forgotten":
-            if books.runs[token].state[i] not in ENDED:
+            if run.book.state[i] not in ENDED:
                 self._record(run, i, "gone", about)
                 self._wake(books.ended(token, i, GONE))
             run.keys_left -= 1
-        if not books.runs[token].left:
+        if not run.book.left:
             self._flush(run)
         if not run.keys_left:
             self._drop(token)
 
+    def _fault(self, key: Any) -> tuple[Any, ...] | None:
+        """What a failed function raised, or the cutting of an element that it reads.
+
+        None if a function that it depends on failed.
+        """
+        task = self.scheduler.tasks[key]
+        blame = task.exception_blame
+        if blame is None:
+            return None
+        own = self._is_cut(blame.key) and blame in task.dependencies
+        if blame is not task and not own:
+            return None
+        return blame.exception, blame.traceback, blame.exception_text
+
     def _released(self, run: LiveRun, key: Any, start: str) -> None:
-        """Run again, or no longer needed: park it, so that only the books can send it."""
+        """Run again, or no longer needed: park it, so that only the books send it."""
         task, books, i = self.scheduler.tasks[key], self.dispatcher, key[1]
         task.worker_restrictions = PARKED
         book = books.runs[run.spec.token]
@@ -281,6 +309,15 @@ class HandoutPlugin(SchedulerPlugin):
             if task.who_has and ws not in task.who_has:
                 self.fetches.setdefault(ws.address, {})[task.key] = None
 
+    def _send_fetches(self) -> None:
+        for address, wanted in self.fetches.items():
+            known = [key for key in wanted if self._is_held(key)]
+            if address in self.scheduler.workers and known:
+                self.scheduler.request_acquire_replicas(
+                    address, known, stimulus_id=f"handout-fetch-{time()}"
+                )
+        self.fetches.clear()
+
     def _is_held(self, key: Any) -> bool:
         task = self.scheduler.tasks.get(key)
         return task is not None and bool(task.who_has)
@@ -291,6 +328,36 @@ class HandoutPlugin(SchedulerPlugin):
         if worker in self.names:
             self._wake(self.names[worker])
 
+    def _task_erred(self, key: Any, worker: str, **message: Any) -> None:
+        """A function failed; or a node can't receive a result that another has.
+
+        Of the latter Dask takes no notice, and its readers there wait for ever
+        (distributed#6705, 2026.8.0).
+        """
+        self.dask_task_erred(key=key, worker=worker, **message)
+        task = self.scheduler.tasks.get(key)
+        if task is None or task.state != "memory" or type(key) is not tuple:
+            return
+        run = self.by_prefix.get(key[0]) or self.by_cut.get(key[0])
+        readers = [
+            reader.key
+            for reader in (task.dependents if run is not None else ())
+            if reader.processing_on and reader.processing_on.address == worker
+        ]
+        stimulus = f"handout-receive-{time()}"
+        if run is not None and (key, worker) not in run.refused:
+            # Once more: it may have been the connection, spoilt by another result.
+            run.refused.add((key, worker))
+            self.scheduler.transitions(dict.fromkeys(readers, "released"), stimulus)
+            return
+        why = {k: message.get(k) for k in ERROR_FIELDS}
+        for reader in readers:
+            self._err(reader, stimulus, **why)
+
+    def _err(self, key: Any, stimulus: str, **why: Any) -> None:
+        found = self.scheduler.transition(key, "erred", stimulus, cause=key, **why)
+        self.scheduler.transitions(found, stimulus)
+
     def log_event(self, topic: str, msg: Any) -> None:
         """Word from a worker that a function has its inputs and runs."""
         if topic == STARTED:
@@ -300,7 +367,7 @@ class HandoutPlugin(SchedulerPlugin):
 
     # ----------------------------------------------------------------- decisions
     def _wake(self, *names: str) -> None:
-        """Look at these nodes (and at cuts) as soon as the present event is done with."""
+        """Look at these nodes, and at cuts, as soon as the present event is over."""
         self.dirty.update(dict.fromkeys(names))
         if not self.draining:
             self.draining = True
@@ -308,24 +375,16 @@ class HandoutPlugin(SchedulerPlugin):
 
     def _drain(self) -> None:
         self.draining = False
-        for address, wanted in self.fetches.items():
-            known = [key for key in wanted if self._is_held(key)]
-            if address in self.scheduler.workers and known:
-                stimulus = f"handout-fetch-{time()}"
-                self.scheduler.request_acquire_replicas(
-                    address, known, stimulus_id=stimulus
-                )
-        self.fetches.clear()
+        self._send_fetches()
         keys = [key for key in self.cuts if self._aim_cut(key)]
         self.cuts.clear()
         sends = []
         while self.dirty:
             name = next(iter(self.dirty))
             del self.dirty[name]
-            address = self.address.get(name)
-            if address is None:
-                continue
-            if self.scheduler.workers[address].status is not Status.running:
+            address = self.address.get(name, "")
+            ws = self.scheduler.workers.get(address)
+            if ws is None or ws.status is not Status.running:
                 continue
             for send in self.dispatcher.next(name, self._is_settled):
                 key = self.runs[send.token].key(send.i)
@@ -356,7 +415,7 @@ class HandoutPlugin(SchedulerPlugin):
             task.annotations = {**(task.annotations or {}), ANNOUNCE: True}
 
     def _aim_cut(self, key: tuple[str, int]) -> bool:
-        """Bind the cutting of an element to where the whole is, before all functions."""
+        """Bind the cutting of an element to where the whole is, before functions."""
         task = self.scheduler.tasks.get(key)
         if task is None or task.state != "no-worker":
             return False
@@ -390,71 +449,27 @@ class HandoutPlugin(SchedulerPlugin):
             f"function number {i} of the run can run only on node {node!r}, which is "
             f"gone for {GRACE:g} s"
         )
-        stimulus = f"handout-node-lost-{time()}"
-        recommendations = self.scheduler.transition(
-            key,
-            "erred",
-            stimulus,
-            exception=to_serialize(pickle.dumps(error)),
-            cause=key,
-        )
-        self.scheduler.transitions(recommendations, stimulus)
+        raised = to_serialize(pickle.dumps(error))
+        self._err(key, f"handout-node-lost-{time()}", exception=raised)
 
     # -------------------------------------------------------------------- records
     def _record(
-        self, run: LiveRun, i: int, outcome: str, about: dict[str, Any]
+        self,
+        run: LiveRun,
+        i: int,
+        outcome: str,
+        about: dict[str, Any],
+        fault: Any = None,
     ) -> float | None:
         """Note what happened for the client; returns the seconds that it took."""
-        book = self.dispatcher.runs[run.spec.token]
-        spans = [s for s in about.get("startstops") or () if s["action"] == "compute"]
-        begin = spans[0]["start"] if spans else None
-        end = spans[-1]["stop"] if spans else None
-        run.records.append(
-            (
-                i,
-                outcome,
-                book.node[i],
-                None if begin is None else begin - run.since,
-                None if end is None else end - run.since,
-                book.attempts[i],
-                about.get("nbytes"),
-                about.get("exception"),
-                about.get("traceback"),
-            )
-        )
+        seconds = run.record(i, outcome, about, fault)
         if not run.flushing:
             run.flushing = True
             self.scheduler.loop.call_later(FLUSH, self._flush, run)
-        return None if begin is None else end - begin
+        return seconds
 
     def _flush(self, run: LiveRun) -> None:
         run.flushing = False
-        if run.records:
-            message = {"token": run.spec.token, "records": run.records}
+        message = run.message()
+        if message is not None:
             self.scheduler.log_event(run.topic, message)
-            run.records = []
-
-
-async def install(client: Client) -> None:
-    """Put the plugin on the client's scheduler, if it is not there yet."""
-    plugin = pickle.dumps(HandoutPlugin())
-    await client.scheduler.register_scheduler_plugin(
-        plugin=plugin, name=NAME, idempotent=True
-    )
-
-
-def submit_graph(
-    client: Client, layers: Any, keys: Iterable[Any], rank: dict[Any, int]
-) -> dict[Any, Any]:
-    """Send a HighLevelGraph with an order of its own; returns futures by key.
-
-    The order spares the scheduler `dask.order` (40 to 200 us a task, 2026.8.0).
-    """
-    from dask._expr import HLGExpr
-
-    wanted = set(keys)
-    expression = HLGExpr(dsk=layers, low_level_optimizer=None, output_keys=list(wanted))
-    futures: dict[Any, Any] = client._graph_to_futures(
-        expression, wanted, span_metadata={}, internal_priority=rank
-    )
-    return futures

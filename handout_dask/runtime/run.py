@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection, Coroutine, Hashable, Iterator,
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from distributed import Client, CancelledError
+from distributed import CancelledError, Client
 from distributed.core import clean_exception
+from distributed.protocol import pickle
 
 from handout_dask.errors import (
     FunctionError,
@@ -24,8 +25,10 @@ from handout_dask.errors import (
 from handout_dask.events import DONE, FAILED, Span
 from handout_dask.graph import Graph
 from handout_dask.plans import Plan
+from handout_dask.runtime.runner import annotate, text_of
 
 BLOCKED, GONE = "blocked", "gone"
+CONNECTED = ("running", "connecting", "newly-created")
 POLL = 0.5  # s between looks at whether the scheduler is still there
 
 
@@ -40,8 +43,8 @@ class Progress(NamedTuple):
 class Run:
     """One execution of a graph. Made by ``Executor.submit`` and ``Executor.execute``.
 
-    ``run[id]`` waits for a result and returns it. In an asynchronous executor what waits
-    returns an awaitable.
+    ``run[id]`` waits for a result and returns it. In an asynchronous executor what
+    waits returns an awaitable.
 
     Attributes
     ----------
@@ -83,19 +86,19 @@ class Run:
     # -------------------------------------------------------------------- records
     def _take(self, records: list[tuple[Any, ...]]) -> None:
         """What the plugin saw; called in the client's event loop."""
-        for i, outcome, node, start, end, attempt, nbytes, error, trace in records:
+        for i, outcome, node, start, end, attempt, nbytes, fault in records:
             if not self._state[i]:
                 self._left -= 1
             self._state[i] = outcome
             if outcome == DONE and i not in self._kept and i in self._futures:
                 self._futures.pop(i).release()
             if outcome == FAILED:
-                self._failures[i] = (error, trace, node, attempt)
+                self._failures[i] = (*fault, node, attempt)
                 if self._first_failed is None:
                     self._first_failed = i
             if start is not None:
-                text = None if error is None else str(clean_exception(error)[1])
                 id = self._functions[i].id
+                text = None if fault is None else text_of(_rebuilt(id, *fault))
                 span = Span(id, node, start, end, attempt, outcome, nbytes, text)
                 self.spans.append(span)
         self._changed.set()
@@ -103,25 +106,40 @@ class Run:
             self._client.loop.add_callback(self._cancel_rest)
 
     async def _cancel_rest(self) -> None:
-        futures = list(self._futures.values())
-        if futures:
-            await self._client._cancel(futures, force=True)
+        # Dask's own cancel asserts that all dependents are wanted (2026.8.0).
+        scheduler = self._client.scheduler
+        await scheduler.handout_cancel(token=self.token, client=self._client.id)
 
     async def _until(self, done: Callable[[], bool]) -> None:
         """Wait for records until a condition holds, or the scheduler is gone."""
+        silent = 0
         while not done() and not self._lost:
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), POLL)
+                silent = 0
             except TimeoutError:
-                if self._client.status not in (
-                    "running",
-                    "connecting",
-                    "newly-created",
-                ):
-                    self._lost = (
-                        f"the connection to the scheduler is {self._client.status}"
-                    )
+                silent += 1
+                if self._client.status not in CONNECTED:
+                    status = self._client.status
+                    self._lost = f"the connection to the scheduler is {status}"
+                elif silent > 1:
+                    self._lost = self._unheard()
+
+    def _unheard(self) -> str:
+        """What Dask says of the next function, if it ended and no record told so.
+
+        The scheduler lost the run, or never had it.
+        """
+        for i, future in list(self._futures.items()):
+            if not self._state[i]:
+                if future.status == "error":
+                    error = future._state.exception
+                    return f"the scheduler can't take it: {text_of(error)}"
+                if future.status in ("cancelled", "lost"):
+                    return "the scheduler forgot it; was it restarted?"
+                break
+        return ""
 
     def _do(self, method: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         return self._client.sync(method, *args)
@@ -158,7 +176,7 @@ class Run:
     def release(self) -> None:
         """Give back all results on the cluster; what has not ended is cancelled."""
         self._released = True
-        for future in self._futures.values():
+        for future in list(self._futures.values()):
             future.release()
         self._futures.clear()
 
@@ -246,15 +264,16 @@ class Run:
             raise self._own_error(self._first_failed)
 
     def _own_error(self, i: int) -> Exception:
-        error, trace, node, attempts = self._failures[i]
-        _, exception, traceback = clean_exception(error, trace)
-        assert isinstance(exception, Exception)
+        *fault, node, attempts = self._failures[i]
         id = self._functions[i].id
-        exception.handout = (id, node, attempts)  # type: ignore[attr-defined]
-        exception.add_note(
-            f"function {id!r} failed on node {node!r}, attempt {attempts}"
-        )
-        return exception.with_traceback(traceback)
+        exception = _rebuilt(id, *fault)
+        vars(exception)["handout"] = (id, node, attempts)
+        if attempts:
+            note = f"function {id!r} failed on node {node!r}, attempt {attempts}"
+        else:
+            note = f"function {id!r} was not started on node {node!r}"
+        annotate(exception, note)
+        return exception
 
     def _root_of(self, i: int) -> int:
         """The failed function that kept function i from running."""
@@ -285,17 +304,18 @@ class Run:
     @property
     def status(self) -> str:
         """``pending``, ``running``, ``done``, ``failed`` or ``cancelled``."""
-        if self._left and not self._cancelled and not self._lost:
+        cancelled = self._cancelled or (self._released and self._left > 0)
+        if self._left and not cancelled and not self._lost:
             return "running" if self._left < len(self._state) else "pending"
-        if self._cancelled:
+        if cancelled:
             return "cancelled"
-        return (
-            "failed" if self._failures or self._lost or GONE in self._state else "done"
-        )
+        if self._failures or self._lost:
+            return "failed"
+        return "cancelled" if GONE in self._state else "done"
 
     @property
     def progress(self) -> Progress:
-        """How many functions are done, have failed (or were blocked), and are in all."""
+        """How many functions are done, have failed or were blocked, and are in all."""
         failed = sum(state in (FAILED, BLOCKED) for state in self._state)
         return Progress(self._state.count(DONE), failed, len(self._state))
 
@@ -308,9 +328,9 @@ class Run:
         """The node on which a function ran last, or is planned to run."""
         i = self._index(id)
         for span in reversed(self.spans):
-            if span.function == id:
+            if span.function is self._functions[i].id:  # what == means is the user's
                 return span.node
-        return self.plan[self._functions[i].id].node
+        return self.plan[id].node
 
     def show_progress(self, stream: Any = None) -> Any:
         """Write progress to a stream (standard error) until the run ends."""
@@ -340,7 +360,22 @@ class Run:
 
     def __repr__(self) -> str:
         done, failed, total = self.progress
-        return f"<Run {self.token}: {self.status}, {done} of {total} done, {failed} failed>"
+        text = f"{self.status}, {done} of {total} done, {failed} failed"
+        return f"<Run {self.token}: {text}>"
+
+
+def _rebuilt(id: Hashable, error: Any, trace: Any, text: str) -> Exception:
+    """The exception of a function, new each time; a FunctionError if that can't be."""
+    try:
+        exception = pickle.loads(error) if isinstance(error, bytes) else error
+    except Exception as reason:
+        return FunctionError(
+            f"function {id!r} raised an exception that can't be rebuilt here "
+            f"({type(reason).__name__}: {reason}): {text}"
+        )
+    _, exception, traceback = clean_exception(exception, trace)
+    assert isinstance(exception, Exception)
+    return exception.with_traceback(traceback)
 
 
 class _Lazy(Mapping[Hashable, Any]):

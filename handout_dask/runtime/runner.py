@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+from distributed.core import error_message
 from distributed.protocol import pickle
 
 from handout_dask.errors import FunctionError
@@ -34,43 +36,64 @@ class Cut(NamedTuple):
     producer: str
     readers: str
     index: Any
+    crosses: bool = False  # it shall go to another node, so it must be picklable
+
+
+class Frozen(NamedTuple):
+    """An index as bytes: the scheduler may not have the package of a user's object."""
+
+    data: bytes
 
 
 def call(spec: Call, *values: Any) -> Any:
-    """Call the function with the results it depends on; what it returns is its result."""
+    """Call the function with the results it depends on; returns its result."""
     worker, key = _where()
     if worker is not None:
         _announce(worker, key)
     try:
-        code = _load(spec, spec.code, "code")
-        extra: Any = ()
-        kwargs: Any = {}
-        if spec.literals is not None:
-            extra, kwargs = _load(spec, spec.literals, "extra_args and kwargs")
-        args = list(values)
-        for place, index in enumerate(spec.indexes or ()):
-            if index is not None:
-                args[place] = cut(Cut(index[0], spec.label, index[1]), args[place])
-        result = code(*args, *extra, **kwargs)
-        if inspect.iscoroutine(result):
-            result = asyncio.run(result)
-    except Exception as error:
-        raise _portable(error, spec.label, worker) from error.__cause__
-    if spec.elsewhere:
-        _require_portable(result, spec)
-    return result
+        result = _run(spec, values)
+    except BaseException as error:
+        fault = _portable(error, spec.label, worker)
+    else:
+        if spec.elsewhere:
+            what = f"function {spec.label} returned a"
+            _require_portable(result, what, spec.elsewhere)
+        return result
+    raise fault  # not within "except": what can't be pickled must not be its context
+
+
+def _run(spec: Call, values: tuple[Any, ...]) -> Any:
+    code = _load(spec, spec.code, "code")
+    extra: Any = ()
+    kwargs: Any = {}
+    if spec.literals is not None:
+        extra, kwargs = _load(spec, spec.literals, "extra_args and kwargs")
+    args = list(values)
+    for place, index in enumerate(spec.indexes or ()):
+        if index is not None:
+            reader = f"function {spec.label}"
+            args[place] = cut(Cut(index[0], reader, index[1]), args[place])
+    result = code(*args, *extra, **kwargs)
+    return asyncio.run(result) if inspect.iscoroutine(result) else result
 
 
 def cut(spec: Cut, result: Any) -> Any:
     """The element of a result that a reader asked for."""
+    index = spec.index
     try:
-        return result[spec.index]
+        if type(index) is Frozen:
+            index = pickle.loads(index.data)
+        element = result[index]
     except Exception as error:
         raise FunctionError(
-            f"{spec.readers} reads element {spec.index!r} of the result of "
+            f"{spec.readers} reads element {index!r} of the result of "
             f"function {spec.producer}, a {type(result).__name__} that has none: "
             f"{type(error).__name__}: {error}"
         ) from error
+    if spec.crosses:
+        what = f"element {index!r} of the result of function {spec.producer} is a"
+        _require_portable(element, what, spec.readers)
+    return element
 
 
 def _where() -> tuple[Any, Any]:
@@ -100,27 +123,64 @@ def _load(spec: Call, frozen: bytes, what: str) -> Any:
         ) from error
 
 
-def _portable(error: Exception, label: str, worker: Any) -> Exception:
-    """The exception with a note, or a FunctionError where it would not survive travel."""
+def _portable(error: BaseException, label: str, worker: Any) -> Exception:
+    """The exception with a note, or a FunctionError where it would not travel."""
     where = f" on node {str(worker.name)!r}" if worker is not None else ""
     note = f"in function {label}{where}"
+    what = ""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        if _survives(error) or _survives(_without_causes(error)):
+            annotate(error, note)
+            return error
+        what = "an exception that can't be pickled: "
+    text = f"{type(error).__module__}.{type(error).__qualname__}: {text_of(error)}"
+    made = FunctionError(f"function {label} raised {what}{text}")
+    made.add_note(note)
+    return made.with_traceback(error.__traceback__)
+
+
+def _survives(error: Exception) -> bool:
+    """Whether an exception is still itself after Dask has carried it."""
     try:
-        copy = pickle.loads(pickle.dumps(error))
-        same = type(copy) is type(error) and copy.args == error.args
+        message = error_message(error)
+        copy = pickle.loads(message["exception"].data)
+        gist = _gist(copy)
+        long = gist[:1] == ["Long error message"]  # Dask cut it short
+        return type(copy) is type(error) and (long or gist == _gist(error))
     except Exception:
-        same = False
-    if not same:
-        text = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
-        made = FunctionError(
-            f"function {label} raised an exception that can't be pickled: {text}"
-        ).with_traceback(error.__traceback__)
-        made.add_note(note)
-        return made
-    error.add_note(note)
+        return False
+
+
+def _without_causes(error: Exception) -> Exception:
+    for cause in (error.__cause__, error.__context__):
+        if cause is not None:
+            annotate(error, f"caused by {type(cause).__qualname__}: {text_of(cause)}")
+            break
+    with suppress(Exception):  # it may let nothing be set
+        error.__cause__ = error.__context__ = None
     return error
 
 
-def _require_portable(result: Any, spec: Call) -> None:
+def _gist(error: BaseException) -> list[Any]:
+    """What must be alike in a copy; other objects need not compare equal."""
+    plain = (str, bytes, int, bool, type(None))
+    return [x if type(x) in plain else type(x) for x in error.args]
+
+
+def text_of(error: BaseException) -> str:
+    """The text of an exception, whatever the user made of it."""
+    try:
+        return str(error)
+    except Exception:
+        return f"<{type(error).__qualname__} without text>"
+
+
+def annotate(error: BaseException, note: str) -> None:
+    """Add a note, even to an exception that lets nothing be set."""
+    vars(error).setdefault("__notes__", []).append(note)
+
+
+def _require_portable(result: Any, what: str, reader: str) -> None:
     """Fail here and clearly: Dask would retry the transfer for ever."""
     if type(result) in (bytes, str, int, float, bool, type(None)):
         return
@@ -133,7 +193,7 @@ def _require_portable(result: Any, spec: Call) -> None:
         pickle.dumps(result, buffer_callback=lambda _: None, protocol=5)
     except Exception as error:
         raise FunctionError(
-            f"function {spec.label} returned a {type(result).__name__} that can't be "
-            f"pickled, and {spec.elsewhere} needs it on another node: {error}. Return "
-            f"something that can, or keep them together by node=with_function(...)"
+            f"{what} {type(result).__name__} that can't be pickled, and {reader} needs "
+            f"it on another node: {error}. Return something that can, or keep them "
+            "together by node=with_function(...)"
         ) from error

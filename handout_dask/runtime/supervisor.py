@@ -1,4 +1,4 @@
-"""Supervisor: starts the embedded nodes as a Dask cluster on loopback, and ends them."""
+"""Supervisor: starts the embedded nodes as a Dask cluster on loopback; ends them."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Supervisor:
 
     Notes
     -----
-    A worker's memory limit is what its node declares, and 250 MB for the process itself,
-    but no more than its fair share of the host. Speed and capabilities are declarations:
-    they are planned with and counted, not emulated.
+    A worker's memory limit is what its node declares, and 250 MB for the process
+    itself, but no more than its fair share of the host. Speed and capabilities are
+    declarations: they are planned with and counted, not emulated.
     """
 
     def __init__(

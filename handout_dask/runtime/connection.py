@@ -1,0 +1,192 @@
+"""Connection: an executor's tie to a Dask cluster: start, join, leave. Knows no graphs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Coroutine
+from typing import Any, Self
+
+from distributed import Client
+from distributed.protocol import pickle
+
+from handout_dask.errors import HandoutError
+from handout_dask.node import Cluster
+from handout_dask.runtime.client import install
+from handout_dask.runtime.records import NAME
+from handout_dask.runtime.supervisor import Supervisor
+
+
+class Connection:
+    """Joined to a cluster's scheduler, from where records come in; base of Executor.
+
+    Parameters
+    ----------
+    cluster : None, str, Client or Dask cluster
+        None starts an embedded one, which ends with the connection.
+    declared : Cluster, optional
+        What the embedded nodes are, or what workers don't tell of themselves.
+    security : distributed.Security, optional
+        For a client that is made here.
+    asynchronous : bool
+        Whether it is opened by ``async with`` in a running event loop.
+
+    Attributes
+    ----------
+    id : str
+        Names it on the scheduler.
+    client : distributed.Client
+        Given or made.
+    supervisor : Supervisor or None
+        Of the embedded nodes.
+    """
+
+    client: Client
+
+    def __init__(
+        self,
+        cluster: Any,
+        declared: Cluster | None,
+        security: Any,
+        asynchronous: bool,
+    ) -> None:
+        self.id = uuid.uuid4().hex[:12]
+        self.declared = declared
+        self.supervisor: Supervisor | None = None
+        self._given, self._security = cluster, security
+        self._owns_client = not isinstance(cluster, Client)
+        self._state = "new"
+        self.asynchronous = asynchronous if self._owns_client else cluster.asynchronous
+        if not self.asynchronous:
+            self._open()
+
+    # What an executor adds.
+    def _receive(self, event: tuple[float, Any]) -> None:
+        """Take what the plugin sent."""
+
+    async def _cancel_all(self) -> None:
+        """End what goes on, before leaving."""
+
+    # ---------------------------------------------------------------------- opening
+    def _open(self) -> None:
+        """Connect from a thread of the user's."""
+        try:
+            self._supervise()
+            self.client = self._connect()
+            self.client.sync(self._join)
+        except BaseException:
+            self.close()
+            raise
+
+    async def _open_async(self) -> None:
+        try:
+            self._supervise()
+            if self.supervisor is not None:
+                await self.supervisor.cluster
+            self.client = self._connect()
+            if self._owns_client:
+                await self.client
+            await self._join()
+        except BaseException:
+            await self._close()
+            raise
+
+    def _supervise(self) -> None:
+        """Start the embedded nodes, if no cluster was given."""
+        if self._given is None:
+            self.supervisor = Supervisor(
+                self.declared.nodes if self.declared else None,
+                security=self._security,
+                asynchronous=self.asynchronous,
+            )
+
+    def _connect(self) -> Client:
+        if isinstance(self._given, Client):
+            return self._given
+        target = self.supervisor.cluster if self.supervisor else self._given
+        options = {} if self._security is None else {"security": self._security}
+        return Client(
+            target, set_as_default=False, asynchronous=self.asynchronous, **options
+        )
+
+    async def _join(self) -> None:
+        declared = pickle.dumps(self.declared.nodes if self.declared else ())
+        for attempt in range(3):  # another executor may take the plugin away in between
+            await install(self.client)
+            try:
+                await self.client.scheduler.handout_join(
+                    owner=self.id, client=self.client.id, declared=declared
+                )
+                break
+            except Exception:
+                if attempt == 2:
+                    raise
+        self.client.subscribe_topic(f"{NAME}/{self.id}", self._receive)
+        self._state = "open"
+
+    # ---------------------------------------------------------------------- closing
+    def close(self) -> Any:
+        """Cancel what still runs and leave the cluster, or end it if it is embedded."""
+        if self.asynchronous:
+            return self._close()
+        if self._state == "open":
+            self._state = "closed"
+            if self.client.status == "running":
+                self.client.sync(self._leave)
+        if self._owns_client and hasattr(self, "client"):
+            self.client.close()
+        if self.supervisor is not None:
+            self.supervisor.close()
+        return None
+
+    async def _close(self) -> None:
+        if self._state == "open":
+            self._state = "closed"
+            if self.client.status == "running":
+                await self._leave()
+        if self._owns_client and hasattr(self, "client"):
+            await self.client.close()
+        if self.supervisor is not None:
+            await self.supervisor.close()
+
+    async def _leave(self) -> None:
+        await self._cancel_all()
+        self.client.unsubscribe_topic(f"{NAME}/{self.id}")
+        await self.client.scheduler.handout_leave(owner=self.id)
+
+    # ------------------------------------------------------------------------ using
+    def _do(self, method: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        """The result of a coroutine function, or, if asynchronous, its awaitable."""
+        if self._state != "open":
+            raise HandoutError(f"the executor is {self._state}; it can't be used")
+        return self.client.sync(method, *args)
+
+    def __enter__(self) -> Self:
+        if self.asynchronous:
+            raise HandoutError("an asynchronous Executor needs 'async with'")
+        return self
+
+    def __exit__(self, *args: Any) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        if self._state == "new":
+            await self._open_async()
+        return self
+
+    async def __aexit__(self, *args: Any) -> None:
+        await self._close()
+
+    def __await__(self) -> Any:
+        return self.__aenter__().__await__()
+
+    @property
+    def where(self) -> str:
+        """The scheduler's address and the state, for people."""
+        known = hasattr(self, "client") and self.client.scheduler is not None
+        address = self.client.scheduler.address if known else "no scheduler yet"
+        return f"{address}: {self._state}"
+
+    @property
+    def dashboard_link(self) -> str:
+        """Where Dask's dashboard of the cluster is."""
+        return str(self.client.dashboard_link)

@@ -1,0 +1,69 @@
+"""What happened in a run, gathered on the scheduler for its client."""
+
+from __future__ import annotations
+
+from time import time
+from typing import Any
+
+from handout_dask.books import RunBook, RunSpec
+
+NAME = "handout"
+
+
+class LiveRun:
+    """One run, as the plugin sees it beside its books.
+
+    Parameters
+    ----------
+    spec : RunSpec
+        What was planned.
+    book : RunBook
+        What is so far; written by the dispatcher.
+    owner : str
+        The executor whose client gets the records.
+    """
+
+    def __init__(self, spec: RunSpec, book: RunBook, owner: str) -> None:
+        self.spec, self.book, self.owner = spec, book, owner
+        self.topic = f"{NAME}/{owner}"
+        self.since = time()
+        self.keys_left = len(spec.node)
+        self.refused: set[tuple[Any, str]] = set()  # results that workers can't take
+        self.flushing = False
+        self.cancelled_by = ""  # a client
+        self._records: list[tuple[Any, ...]] = []
+
+    def key(self, i: int) -> tuple[str, int]:
+        """The Dask key of function i."""
+        return (self.spec.prefix[i], i)
+
+    def record(
+        self, i: int, outcome: str, about: dict[str, Any], fault: Any = None
+    ) -> float | None:
+        """Note an outcome with what Dask said about it; the seconds that it took.
+
+        `fault` is an exception, its traceback and its text, all as Dask has them.
+        """
+        spans = [s for s in about.get("startstops") or () if s["action"] == "compute"]
+        begin = spans[0]["start"] - self.since if spans else None
+        end = spans[-1]["stop"] - self.since if spans else None
+        self._records.append(
+            (
+                i,
+                outcome,
+                self.book.node[i],
+                begin,
+                end,
+                self.book.attempts[i],
+                about.get("nbytes"),
+                fault,
+            )
+        )
+        return None if begin is None or end is None else end - begin
+
+    def message(self) -> dict[str, Any] | None:
+        """The records since the last message, if any."""
+        if not self._records:
+            return None
+        records, self._records = self._records, []
+        return {"token": self.spec.token, "records": records}
