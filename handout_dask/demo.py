@@ -65,7 +65,7 @@ def spectrum(tile: np.ndarray) -> Any:
     return total / np.maximum(np.bincount(ring, minlength=BINS + 1)[:BINS], 1)
 
 
-def directions(*tiles: np.ndarray) -> np.ndarray:
+def directions(*tiles: np.ndarray) -> Any:
     """How much of a picture's gradient lies in each of 18 directions: (18,), sum 1."""
     found = np.zeros(18)
     for tile in tiles:

@@ -43,6 +43,7 @@ PARKED = {"handout://parked"}
 GRACE = 10.0  # s that a pinned function waits for its node to return
 TICK = 500  # ms between looks at what no event told of: paused workers, lost nodes
 FETCH_SHARE = 0.4  # of its memory limit that a node may hold and still fetch ahead
+RECEIVE_TRIES = 3
 RPCS = ("join", "leave", "nodes", "submit", "cancel", "forget")
 ERROR_FIELDS = ("exception", "traceback", "exception_text", "traceback_text")
 FLUSH = 0.05  # s for which records are gathered before they go to the client
@@ -345,14 +346,17 @@ class HandoutPlugin(SchedulerPlugin):
             if reader.processing_on and reader.processing_on.address == worker
         ]
         stimulus = f"handout-receive-{time()}"
-        if run is not None and (key, worker) not in run.refused:
-            # Once more: it may have been the connection, spoilt by another result.
-            run.refused.add((key, worker))
+        if not readers:
+            return
+        # Each time the connection is spoilt, so that the next time it is to blame.
+        before = run.refused.setdefault((key, worker), [])
+        before.append({k: message.get(k) for k in ERROR_FIELDS})
+        if len(before) < RECEIVE_TRIES:
             self.scheduler.transitions(dict.fromkeys(readers, "released"), stimulus)
             return
-        why = {k: message.get(k) for k in ERROR_FIELDS}
+        own = [why for why in before if "AssertionError" not in why["exception_text"]]
         for reader in readers:
-            self._err(reader, stimulus, **why)
+            self._err(reader, stimulus, **(own or before)[0])
 
     def _err(self, key: Any, stimulus: str, **why: Any) -> None:
         found = self.scheduler.transition(key, "erred", stimulus, cause=key, **why)

@@ -28,7 +28,7 @@ class LiveRun:
         self.topic = f"{NAME}/{owner}"
         self.since = time()
         self.keys_left = len(spec.node)
-        self.refused: set[tuple[Any, str]] = set()  # results that workers can't take
+        self.refused: dict[tuple[Any, str], list[Any]] = {}  # what workers can't take
         self.flushing = False
         self.cancelled_by = ""  # a client
         self._records: list[tuple[Any, ...]] = []

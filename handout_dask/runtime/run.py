@@ -375,6 +375,8 @@ def _rebuilt(id: Hashable, error: Any, trace: Any, text: str) -> Exception:
         )
     _, exception, traceback = clean_exception(exception, trace)
     assert isinstance(exception, Exception)
+    if isinstance(exception, UnicodeError):  # tblib rebuilds without __init__ (3.2)
+        exception.__init__(*exception.args)  # type: ignore[misc]
     return exception.with_traceback(traceback)
 
 

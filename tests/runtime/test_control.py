@@ -1,0 +1,386 @@
+"""Runs under way: order and overlap, progress, waiting, cancelling, retries, limits."""
+
+import io
+
+import pytest
+
+import handout_dask as hd
+from handout_dask import Function, Graph, RetryPolicy
+
+
+def _callers(call, names, **options):
+    return [Function(n, [], call, extra_args=[n], **options) for n in names]
+
+
+def test_independent_functions_run_at_once(executor, gate):
+    run = executor.submit(Graph(_callers(gate.call(), "abcdef")))
+    assert gate.arrivals(6) == list("abcdef")  # 1 + 1 + 4 slots: all before any ends
+    assert (run.status, run.progress) == ("pending", (0, 0, 6))
+    gate.let()
+    assert dict(run.wait(30).results) == {n: n for n in "abcdef"}
+
+
+def test_a_function_starts_when_its_inputs_have_ended(executor, gate):
+    call = gate.call()
+    graph = Graph(
+        [
+            *_callers(call, "a"),
+            Function("b", ["a"], lambda a: call("b")),
+            *(Function(n, ["b"], lambda b, n=n: call(n)) for n in "cde"),
+            Function("f", ["c", "d", "e"], lambda *x: (call("f"), x)),
+        ]
+    )
+    run = executor.submit(graph)
+    for wave in ("a", "b", "cde", "f"):
+        assert gate.arrivals(len(wave)) == list(wave)
+        assert gate.nobody()
+        gate.let()
+    assert run.wait(30)["f"] == ("f", ("c", "d", "e"))
+
+
+def test_status_and_progress_follow_the_run(executor, gate):
+    graph = Graph(
+        [
+            Function("a", [], lambda: 1, node="n0"),
+            Function("b", ["a"], lambda a, call=gate.call(): call("b"), node="n0"),
+        ]
+    )
+    run = executor.submit(graph)
+    gate.arrivals(1)
+    assert run["a"] == 1  # what has ended can be had while the rest runs
+    with pytest.raises(TimeoutError, match="did not end within 0.1 s"):
+        run.wait(0.1)
+    gate.let()
+    assert run["b"] == "b"
+    assert run.wait(30) is run
+    assert (run.status, run.progress, len(run)) == ("done", (2, 0, 2), 2)
+    assert [(s.function, s.node, s.attempt, s.outcome) for s in run.spans] == [
+        ("a", "n0", 1, "done"),
+        ("b", "n0", 1, "done"),
+    ]
+    a, b = run.spans
+    assert 0 <= a.start <= a.end <= b.start <= b.end == run.makespan
+    assert [run.where(id) for id in "ab"] == ["n0", "n0"]
+    assert repr(run) == f"<Run {run.token}: done, 2 of 2 done, 0 failed>"
+
+
+def test_progress_is_shown_in_lines_where_there_is_no_terminal(executor):
+    graph = Graph(Function(k, [], lambda: 1) for k in range(20))
+    stream = io.StringIO()
+    executor.submit(graph).show_progress(stream)
+    lines = stream.getvalue().splitlines()
+    assert lines[-1].startswith("20 of 20 functions done, ")
+    assert len(lines) <= 12
+
+
+def test_progress_is_shown_in_one_line_on_a_terminal(executor):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    def bad():
+        raise ValueError
+
+    stream = Terminal()
+    graph = Graph([Function("a", [], bad), Function("b", ["a"], abs)])
+    executor.submit(graph).show_progress(stream)
+    text = stream.getvalue()
+    assert text.split("\r")[-1].startswith("0 of 2 functions done, 2 failed, ")
+    assert text.count("\n") == 1
+
+
+# ------------------------------------------------------------------- cancelling
+def test_cancelling_ends_what_has_not_ended_and_keeps_what_has(executor, gate, caught):
+    call = gate.call()
+    graph = Graph(
+        [
+            Function("done", [], lambda: (1, 2), node="n0"),
+            Function("runs", [("done", 1)], lambda x: call("runs"), node="n1"),
+            Function("waits", ["runs"], lambda x: x, node="n1"),
+            Function("later", ["waits", ("done", 0)], lambda *x: x, node="wide"),
+        ]
+    )
+    run = executor.submit(graph)
+    gate.arrivals(1)
+    run.cancel()
+    run.wait(30)
+    gate.let()
+    assert (run.status, run.progress) == ("cancelled", (1, 0, 4))
+    assert run["done"] == (1, 2)
+    for id in ("runs", "waits", "later"):
+        error = caught(hd.RunCancelledError, lambda id=id: run[id])
+        assert str(error) == f"function {id!r} did not end: the run was cancelled"
+    run.cancel()
+    assert executor.execute(Graph([Function("a", [], lambda: 7)]))["a"] == 7
+
+
+def test_cancelling_at_once_ends_a_run_too(executor, claimed):
+    """The scheduler may hear of it before it has the graph."""
+    runs = []
+    for _ in range(20):
+        graph = Graph(
+            [
+                Function("a", [], lambda: 1, node="n0"),
+                *(Function(k, [("a", 0)], lambda x: x, node="n1") for k in range(50)),
+            ]
+        )
+        runs.append(executor.submit(graph))
+        runs[-1].cancel()
+    for run in runs:
+        run.wait(30)
+    assert {run.status for run in runs} == {"cancelled"}
+    assert claimed(executor) == {}
+
+
+def test_a_run_released_while_it_runs_is_cancelled(executor, gate, caught):
+    graph = Graph(
+        [
+            *_callers(gate.call(), "a"),
+            Function("b", ["a"], lambda a: a),
+        ]
+    )
+    run = executor.submit(graph)
+    gate.arrivals(1)
+    run.release()
+    run.wait(30)
+    gate.let()
+    assert run.status == "cancelled"
+    caught(hd.RunCancelledError, lambda: run["b"])
+
+
+def test_an_interrupted_execute_cancels_its_run(executor, gate, until):
+    import _thread
+    import threading
+
+    graph = Graph([*_callers(gate.call(), "a"), Function("b", ["a"], abs)])
+
+    def interrupt():
+        gate.arrivals(1)
+        _thread.interrupt_main()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        executor.execute(graph)
+    thread.join()
+    gate.let()
+    until(executor.client, lambda s: not s.plugins["handout"].runs)
+
+
+# --------------------------------------------------------------------- failures
+def _two_branches(call, bad):
+    """bad and good run at once; each has a dependent; good is let on by the test."""
+    return Graph(
+        [
+            Function("bad", [], bad, node="n0"),
+            Function("good", [], lambda: call("good"), node="n1"),
+            Function("after good", ["good"], lambda x: x),
+            Function("after bad", ["bad"], lambda x: x),
+            Function("sink", ["after good", "after bad"], lambda *x: x),
+        ]
+    )
+
+
+def _bad():
+    raise ValueError("bad")
+
+
+def test_finish_finishes_what_is_independent(executor, gate, caught):
+    run = executor.submit(_two_branches(gate.call(), _bad))
+    caught(ValueError, lambda: run["bad"])
+    gate.arrivals(1)
+    gate.let()
+    assert run["after good"] == "good"
+    caught(hd.FunctionError, lambda: run["sink"])
+    assert (run.wait(30).status, run.progress) == ("failed", (2, 3, 5))
+
+
+def test_stop_ends_everything_with_the_first_failure(executor, gate, caught):
+    with hd.Executor(executor.client, on_failure="stop") as stopping:
+        run = stopping.submit(_two_branches(gate.call(), _bad))
+        caught(ValueError, lambda: run["bad"])
+        run.wait(30)
+        for id in ("good", "after good"):
+            error = caught(hd.FunctionError, lambda id=id: run[id])
+            assert str(error) == (
+                f"function {id!r} did not run: the run was stopped when function 'bad' "
+                "failed"
+            )
+            assert isinstance(error.__cause__, ValueError)
+        assert run.status == "failed"
+        caught(ValueError, stopping.execute, Graph([Function("a", [], _bad)]))
+        gate.arrivals(1)
+
+
+def test_stop_keeps_what_was_done(executor, caught):
+    graph = Graph(
+        [
+            Function("a", [], lambda: (1, 2), node="n0"),
+            Function("b", [("a", 1)], lambda x: 1 / 0, node="n1"),
+            Function("c", ["b", ("a", 0)], lambda *x: x, node="wide"),
+        ]
+    )
+    with hd.Executor(executor.client, on_failure="stop") as stopping:
+        run = stopping.submit(graph).wait(30)
+        assert run["a"] == (1, 2)
+        caught(ZeroDivisionError, lambda: run["b"])
+
+
+def test_ignore_finishes_and_does_not_raise(executor, caught):
+    graph = Graph([Function("a", [], _bad), Function("b", [], lambda: 2)])
+    with hd.Executor(executor.client, on_failure="ignore") as ignoring:
+        run = ignoring.execute(graph)
+        assert (run["b"], run.status) == (2, "failed")
+        caught(ValueError, lambda: run["a"])
+
+
+# ----------------------------------------------------------------------- retries
+def _fails(journal, times):
+    def code():
+        journal("called")
+        if len(journal.lines()) <= times:
+            raise ValueError(f"call {len(journal.lines())}")
+        return 5
+
+    return code
+
+
+def test_without_a_policy_a_function_is_tried_once(executor, journal, caught):
+    caught(ValueError, executor.execute, Graph([Function("a", [], _fails(journal, 9))]))
+    assert len(journal.lines()) == 1
+
+
+def test_a_policy_tries_until_it_succeeds(executor, journal):
+    retry = RetryPolicy(attempts=5)
+    graph = Graph(
+        [
+            Function("a", [], _fails(journal, 2), retry=retry),
+            Function("b", ["a"], lambda a: 4 * a),
+        ]
+    )
+    run = executor.execute(graph)
+    assert (run["a"], run["b"], len(journal.lines())) == (5, 20, 3)
+    assert [(s.function, s.attempt) for s in run.spans] == [("a", 3), ("b", 1)]
+
+
+def test_a_policy_tries_no_more_than_it_says(executor, journal, caught):
+    graph = Graph([Function("a", [], _fails(journal, 9), retry=RetryPolicy(attempts=3))])
+    error = caught(ValueError, executor.execute, graph)
+    assert (len(journal.lines()), error.args) == (3, ("call 3",))
+    assert error.handout[0::2] == ("a", 3)
+
+
+def test_a_functions_policy_goes_before_the_executors(executor, journal, caught):
+    once = RetryPolicy(attempts=1)
+    with hd.Executor(executor.client, retry=RetryPolicy(attempts=6)) as other:
+        graph = Graph([Function("a", [], _fails(journal, 9), retry=once)])
+        caught(ValueError, other.execute, graph)
+        assert len(journal.lines()) == 1
+        caught(ValueError, other.execute, Graph([Function("a", [], _fails(journal, 9))]))
+        assert len(journal.lines()) == 1 + 6
+
+
+def test_elements_of_a_retried_function_are_cut_once_it_succeeds(executor, journal):
+    code = _fails(journal, 1)
+    graph = Graph(
+        [
+            Function("a", [], lambda: [code()], retry=RetryPolicy(2), node="n0"),
+            Function("b", [("a", 0)], lambda x: x, node="n1"),
+        ]
+    )
+    assert executor.execute(graph)["b"] == 5
+
+
+# ------------------------------------------------------------------------ limits
+@pytest.mark.parametrize("limit", [1, 2])
+def test_max_concurrency_limits_the_functions_of_a_run_at_once(
+    executor, journal, limit
+):
+    def code():
+        journal.stamp("begin")
+        sum(range(20_000))
+        journal.stamp("end")
+
+    with hd.Executor(executor.client, max_concurrency=limit) as limited:
+        limited.execute(Graph(Function(k, [], code) for k in range(30)))
+    assert len(journal.lines()) == 60
+    assert 1 <= journal.most_at_once() <= limit
+
+
+def test_max_concurrency_lets_as_many_run_as_it_says(executor, gate):
+    with hd.Executor(executor.client, max_concurrency=2) as limited:
+        run = limited.submit(Graph(_callers(gate.call(), "abcd")))
+        for _ in range(4):
+            gate.arrivals(2 if _ == 0 else 1)
+            assert gate.nobody()
+            gate.let(next(iter(gate._waiting)))
+            if _ == 2:
+                break
+        gate.let()
+        run.wait(30)
+
+
+def test_demands_limit_what_runs_at_once_on_a_node(executor, journal):
+    def code(name):
+        journal.stamp("begin", name)
+        sum(range(20_000))
+        journal.stamp("end", name)
+
+    cost = {"memory": 400, "cpu_time": 1}
+    graph = Graph(
+        Function(k, [], code, extra_args=[k], node="wide", cost=cost) for k in range(20)
+    )
+    executor.execute(graph)
+    assert journal.most_at_once() <= 2  # of 1000 MB, though there are four slots
+
+
+def test_a_function_of_several_cores_gets_them(executor, journal):
+    def code(cores):
+        for _ in range(cores):
+            journal.stamp("begin")
+        sum(range(20_000))
+        for _ in range(cores):
+            journal.stamp("end")
+
+    graph = Graph(
+        Function(k, [], code, extra_args=[1 + k % 4], node="wide",
+                 cost={"cpu": 1 + k % 4, "cpu_time": 1})
+        for k in range(24)
+    )  # fmt: skip
+    executor.execute(graph)
+    assert journal.most_at_once() <= 4
+
+
+def test_a_chain_that_costs_more_than_the_node_in_sum_runs(executor):
+    """Costs are held while running, not claimed for a whole graph up front."""
+    functions = [Function(0, [], lambda: 0, cost={"memory": 900})]
+    for k in range(1, 6):
+        functions.append(Function(k, [k - 1], lambda x: x + 1, cost={"memory": 900}))
+    assert executor.execute(Graph(functions))[5] == 5
+
+
+def test_resources_are_free_when_runs_have_ended_well_or_badly(executor, claimed):
+    cost = {"memory": 300, "camera": 1}
+    good = Graph(Function(k, [], lambda: k, cost=cost) for k in range(5))
+    bad = Graph(Function(k, [], _bad, cost=cost) for k in range(5))
+    for graph in (good, bad):
+        executor.execute(graph, raise_on_error=False)
+        assert claimed(executor) == {}
+
+
+def test_a_users_tracker_is_asked_besides(executor, journal):
+    class OneAtATime(hd.StaticTracker):
+        """Lets a single function run, whatever there is."""
+
+        def request(self, claim, node, req):
+            busy = any(self._claims.values())
+            return not busy and super().request(claim, node, req)
+
+    def code():
+        journal.stamp("begin")
+        sum(range(20_000))
+        journal.stamp("end")
+
+    with hd.Executor(executor.client, tracker=OneAtATime()) as tracked:
+        run = tracked.execute(Graph(Function(k, [], code) for k in range(12)))
+    assert (run.progress, journal.most_at_once()) == ((12, 0, 12), 1)
