@@ -1,4 +1,4 @@
-"""Connection: an executor's tie to a Dask cluster: start, join, leave. Knows no graphs."""
+"""Connection: an executor's tie to a Dask cluster: start, join, leave. No graphs."""
 
 from __future__ import annotations
 

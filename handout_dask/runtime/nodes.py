@@ -26,14 +26,17 @@ class WorkerInfo:
 def node_of(info: WorkerInfo, declared: Node | None = None) -> Node:
     """The node that a worker is: what it says, and over it what was declared.
 
-    Functions at once are never more than the worker has threads.
+    An undeclared worker has a core for each thread; a declared one has the cores that
+    were declared, or is not limited by cores. Functions at once are never more than the
+    worker has threads.
     """
-    capabilities: dict[str, Any] = {"cpu": float(info.nthreads)}
+    capabilities: dict[str, Any] = {}
     if info.memory_limit:
         capabilities["memory"] = info.memory_limit / 1e6
     capabilities.update(info.resources)
     if declared is None:
-        return Node(info.name, capabilities, slots=info.nthreads)
+        cores = {"cpu": float(info.nthreads)}
+        return Node(info.name, {**cores, **capabilities}, slots=info.nthreads)
     slots = info.nthreads
     if declared.declared_slots is not None or "cpu" in declared.capabilities:
         slots = min(slots, int(declared.slots or 1))

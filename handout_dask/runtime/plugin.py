@@ -181,12 +181,20 @@ class HandoutPlugin(SchedulerPlugin):
 
     def _cancel(self, run: LiveRun) -> None:
         client, stimulus = run.cancelled_by, f"handout-cancel-{time()}"
-        if client in self.scheduler.clients:
-            state = run.book.state
-            left = [run.key(i) for i, s in enumerate(state) if s not in ENDED]
-            self.scheduler.client_releases_keys(left, client, stimulus)
-            message = {"op": "cancelled-keys", "keys": left, "reason": "cancelled"}
-            self.scheduler.report({**message, "msg": ""}, client=client)
+        left = [i for i, s in enumerate(run.book.state) if s not in ENDED]
+        if client not in self.scheduler.clients or not left:
+            return
+        keys = [run.key(i) for i in left]
+        self.scheduler.client_releases_keys(keys, client, stimulus)
+        message = {"op": "cancelled-keys", "keys": keys, "reason": "cancelled"}
+        self.scheduler.report({**message, "msg": ""}, client=client)
+        for i in left:  # Dask forgets none that a failed one depends on
+            self._gone(run, i)
+
+    def _gone(self, run: LiveRun, i: int) -> None:
+        if run.book.state[i] not in ENDED:
+            self._record(run, i, "gone", {})
+            self._wake(self.dispatcher.ended(run.spec.token, i, GONE))
 
     async def rpc_forget(self, token: str) -> None:
         """The client needs nothing more of a run."""
@@ -266,9 +274,7 @@ class HandoutPlugin(SchedulerPlugin):
             self._record(run, i, "failed" if fault else "blocked", about, fault)
             self._wake(books.ended(token, i, FAILED))
         elif finish == "forgotten":
-            if run.book.state[i] not in ENDED:
-                self._record(run, i, "gone", about)
-                self._wake(books.ended(token, i, GONE))
+            self._gone(run, i)
             run.keys_left -= 1
         if not run.book.left:
             self._flush(run)

@@ -88,6 +88,8 @@ class Gate:
         listener, self._listener = self._listener, None
         for connection in self._waiting.values():
             connection.close()
+        while not self._callers.empty():
+            self._callers.get()[1].close()
         listener.close()
 
 

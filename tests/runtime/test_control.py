@@ -149,14 +149,15 @@ def test_a_run_released_while_it_runs_is_cancelled(executor, gate, caught):
 
 
 def test_an_interrupted_execute_cancels_its_run(executor, gate, until):
-    import _thread
+    import os
+    import signal
     import threading
 
     graph = Graph([*_callers(gate.call(), "a"), Function("b", ["a"], abs)])
 
     def interrupt():
         gate.arrivals(1)
-        _thread.interrupt_main()
+        os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
