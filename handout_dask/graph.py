@@ -200,11 +200,11 @@ class Graph:
 
     __dask_optimize__ = None  # nothing to optimise: annotations stay as they are
 
-    @staticmethod
-    def __dask_scheduler__(dsk: Any, keys: Any, **kwargs: Any) -> Any:
-        from dask.threaded import get
+    @property
+    def __dask_scheduler__(self) -> Any:
+        from dask.threaded import get  # the same one as other collections have
 
-        return get(dsk, keys, **kwargs)
+        return get
 
 
 def _collect(values: Any, ids: tuple[Hashable, ...]) -> dict[Hashable, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 EARLIEST_END, EARLIEST_START, LEAST_LOAD = 0, 1, 2
+ENDLESS = 1e30  # s
 SMALL = 20_000  # functions x nodes below which compiling or loading numba doesn't pay
 
 
@@ -177,6 +178,7 @@ def place(key: Any, by_ready: Any, rule: Any, in_order: Any, pred_ptr: Any,
             free = np.concatenate((free, np.zeros((m, size, r_count))), axis=1)
             size *= 2
         take(time, free, count, j, held_start[h], held_end[h], held_need[h], slack)
+        load[j] += min(held_end[h] - held_start[h], ENDLESS) / room[kind[j], 0]
 
     missing = np.zeros(n, dtype=np.int64)
     heap = [(0.0, 0) for _ in range(0)]

@@ -110,12 +110,16 @@ class HandoutPlugin(SchedulerPlugin):
 
     async def rpc_leave(self, owner: str) -> None:
         """An executor ends; the last one takes the plugin with it."""
-        self.owners.pop(owner, None)
-        for token in [t for t, run in self.runs.items() if run.owner == owner]:
-            self._drop(token)
+        client = self.owners.pop(owner, "")
+        for token, run in list(self.runs.items()):
+            if run.owner == owner:
+                self._drop(token)
+                self._unpark(run)
+        self.scheduler._broker.unsubscribe(f"{NAME}/{owner}", client)
         self.scheduler._broker.truncate(f"{NAME}/{owner}")
         if not self.owners and self.scheduler.plugins.get(NAME) is self:
             await self.close()
+            self.scheduler._broker.truncate(STARTED)
             self.scheduler.remove_plugin(NAME)
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
@@ -148,6 +152,8 @@ class HandoutPlugin(SchedulerPlugin):
         self.down.pop(name, None)
         self.dispatcher.set_node(node_of(info, self.declared.get(name)))
         self._wake(name)
+        for lost in self.down:  # what no other node could run, perhaps this one can
+            self._wake(*self.dispatcher.lose_node(lost))
 
     def remove_worker(
         self, scheduler: Scheduler, worker: str, *, stimulus_id: str, **kwargs: Any
@@ -209,6 +215,13 @@ class HandoutPlugin(SchedulerPlugin):
             self.by_prefix.pop(prefix, None)
         self.by_cut.pop(run.spec.cut_prefix, None)
         self._wake(*self.dispatcher.drop_run(token))
+
+    def _unpark(self, run: LiveRun) -> None:
+        """Let Dask compute again what is kept, should it be lost later."""
+        prefixes = {*run.spec.prefix, run.spec.cut_prefix}
+        for key, task in self.scheduler.tasks.items():
+            if type(key) is tuple and key[0] in prefixes:
+                task.worker_restrictions = set()
 
     def update_graph(
         self, scheduler: Scheduler, *, tasks: Iterable[Any], **kwargs: Any

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from distributed import CancelledError, Client
 from distributed.core import clean_exception
-from distributed.protocol import pickle
+from distributed.protocol import Serialize, Serialized, deserialize, pickle
 
 from handout_dask.errors import (
     FunctionError,
@@ -364,16 +364,25 @@ class Run:
         return f"<Run {self.token}: {text}>"
 
 
+def _unwrapped(value: Any) -> Any:
+    """What Dask carried; comms within a process don't look into tuples (2026.8.0)."""
+    if isinstance(value, Serialized):
+        return deserialize(value.header, value.frames)
+    return value.data if isinstance(value, Serialize) else value
+
+
 def _rebuilt(id: Hashable, error: Any, trace: Any, text: str) -> Exception:
     """The exception of a function, new each time; a FunctionError if that can't be."""
     try:
-        exception = pickle.loads(error) if isinstance(error, bytes) else error
+        exception = _unwrapped(error)
+        if isinstance(exception, bytes):
+            exception = pickle.loads(exception)
     except Exception as reason:
         return FunctionError(
             f"function {id!r} raised an exception that can't be rebuilt here "
             f"({type(reason).__name__}: {reason}): {text}"
         )
-    _, exception, traceback = clean_exception(exception, trace)
+    _, exception, traceback = clean_exception(exception, _unwrapped(trace))
     assert isinstance(exception, Exception)
     if isinstance(exception, UnicodeError):  # tblib rebuilds without __init__ (3.2)
         exception.__init__(*exception.args)  # type: ignore[misc]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from distributed.protocol import pickle
 
 from handout_dask.books import RunSpec
@@ -89,10 +90,6 @@ def run_spec(plan: Plan, lowered: Lowered, token: str, limit: int | None) -> Run
     """What the scheduler has to know of a plan."""
     problem = plan.problem
     names = [node.name for node in problem.nodes]
-    order = plan.order()
-    rank = [0] * len(order)
-    for place, i in enumerate(order.tolist()):
-        rank[i] = place
     chosen = problem.option_class[problem.option_ptr[:-1] + plan.option]
     demand = [{"cpu": 1.0, **dict(cost.demand)} for cost in problem.classes]
     able = [
@@ -108,7 +105,7 @@ def run_spec(plan: Plan, lowered: Lowered, token: str, limit: int | None) -> Run
         prefix=[key[0] for key in lowered.keys],
         cut_prefix=f"{CUT}-{token}",
         node=[names[j] for j in plan.node.tolist()],
-        rank=rank,
+        rank=_ranks(plan),
         need=chosen.tolist(),
         demand=demand,
         able=able,
@@ -119,3 +116,22 @@ def run_spec(plan: Plan, lowered: Lowered, token: str, limit: int | None) -> Run
         cuts=lowered.cuts,
         limit=limit,
     )
+
+
+def _ranks(plan: Plan) -> list[int]:
+    """The place of each function in planned order, none before one that it reads."""
+    start, reader = plan.start, _readers(plan.problem)
+    if (start[reader] < start[plan.problem.pred_of]).any():  # by less than counts
+        start = start.copy()
+        for v, u in zip(reader.tolist(), plan.problem.pred_of.tolist(), strict=True):
+            start[v] = max(start[v], start[u])  # u is final: readers are in order
+    order = np.lexsort((np.arange(len(start)), start))
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    out: list[int] = rank.tolist()
+    return out
+
+
+def _readers(problem: Problem) -> np.ndarray:
+    """(e,) the function that reads by each edge."""
+    return np.repeat(np.arange(len(problem.functions)), np.diff(problem.pred_ptr))

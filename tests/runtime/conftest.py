@@ -13,6 +13,7 @@ from multiprocessing.connection import Client as Connect
 from multiprocessing.connection import Listener
 
 import cloudpickle
+import dask
 import pytest
 
 import handout_dask as hd
@@ -212,7 +213,14 @@ def three():
     ]
 
 
+@pytest.fixture(scope="session")
+def long_logs():
+    """Workers log everything they do, not only the last thousand things."""
+    with dask.config.set({"distributed.admin.low-level-log-length": 10**6}):
+        yield
+
+
 @pytest.fixture(scope="module")
-def executor(three):
+def executor(three, long_logs):
     with hd.Executor(nodes=three) as executor:
         yield executor
