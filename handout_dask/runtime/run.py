@@ -13,8 +13,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from distributed import CancelledError, Client
-from distributed.core import clean_exception
-from distributed.protocol import Serialize, Serialized, deserialize, pickle
 
 from handout_dask.errors import (
     FunctionError,
@@ -25,6 +23,7 @@ from handout_dask.errors import (
 from handout_dask.events import DONE, FAILED, Span
 from handout_dask.graph import Graph
 from handout_dask.plans import Plan
+from handout_dask.runtime.faults import rebuilt
 from handout_dask.runtime.runner import annotate, text_of
 
 BLOCKED, GONE = "blocked", "gone"
@@ -98,7 +97,7 @@ class Run:
                     self._first_failed = i
             if start is not None:
                 id = self._functions[i].id
-                text = None if fault is None else text_of(_rebuilt(id, *fault))
+                text = None if fault is None else text_of(rebuilt(id, *fault))
                 span = Span(id, node, start, end, attempt, outcome, nbytes, text)
                 self.spans.append(span)
         self._changed.set()
@@ -266,7 +265,7 @@ class Run:
     def _own_error(self, i: int) -> Exception:
         *fault, node, attempts = self._failures[i]
         id = self._functions[i].id
-        exception = _rebuilt(id, *fault)
+        exception = rebuilt(id, *fault)
         vars(exception)["handout"] = (id, node, attempts)
         if attempts:
             note = f"function {id!r} failed on node {node!r}, attempt {attempts}"
@@ -362,31 +361,6 @@ class Run:
         done, failed, total = self.progress
         text = f"{self.status}, {done} of {total} done, {failed} failed"
         return f"<Run {self.token}: {text}>"
-
-
-def _unwrapped(value: Any) -> Any:
-    """What Dask carried; comms within a process don't look into tuples (2026.8.0)."""
-    if isinstance(value, Serialized):
-        return deserialize(value.header, value.frames)
-    return value.data if isinstance(value, Serialize) else value
-
-
-def _rebuilt(id: Hashable, error: Any, trace: Any, text: str) -> Exception:
-    """The exception of a function, new each time; a FunctionError if that can't be."""
-    try:
-        exception = _unwrapped(error)
-        if isinstance(exception, bytes):
-            exception = pickle.loads(exception)
-    except Exception as reason:
-        return FunctionError(
-            f"function {id!r} raised an exception that can't be rebuilt here "
-            f"({type(reason).__name__}: {reason}): {text}"
-        )
-    _, exception, traceback = clean_exception(exception, _unwrapped(trace))
-    assert isinstance(exception, Exception)
-    if isinstance(exception, UnicodeError):  # tblib rebuilds without __init__ (3.2)
-        exception.__init__(*exception.args)  # type: ignore[misc]
-    return exception.with_traceback(traceback)
 
 
 class _Lazy(Mapping[Hashable, Any]):
