@@ -1,17 +1,14 @@
-"""The scheduler plugin: events out, decisions in; the only file that touches internals.
+"""The scheduler plugin: events out, decisions in.
 
 It parks every function of a planned run and sends it when the books say so. Whatever it
-decides, it asks `dispatch.Dispatcher`; here are only Dask's seams:
+decides, it asks `dispatch.Dispatcher`. Only here and in inputs.py are the scheduler's
+internals touched; the seams here:
 
 * ``TaskState.worker_restrictions`` to an address that does not exist parks a task (it
   comes to rest in ``no-worker`` once its inputs are computed); to a real one sends it.
 * ``TaskState.priority`` orders what was sent to one worker.
-* ``Scheduler.transitions({key: "processing"})`` sends; ``Scheduler.transition(key,
-  "erred", ...)`` fails, as the scheduler itself does after ``no-workers-timeout``.
-* ``Scheduler.request_acquire_replicas`` brings inputs to a node ahead of need;
-  ``stream_handlers["add-keys"]`` is wrapped to learn that they arrived.
-* ``Scheduler.client_releases_keys`` and ``report`` cancel what has not ended;
-  ``stream_handlers["task-erred"]`` is wrapped to learn what nodes can't receive.
+* ``Scheduler.transitions({key: "processing"})`` sends.
+* ``Scheduler.client_releases_keys`` and ``report`` cancel what has not ended.
 * ``Scheduler.handlers`` takes our RPCs; ``_broker`` forgets what was logged for them.
 """
 
@@ -32,6 +29,7 @@ from handout_dask.books import DONE, ENDED, FAILED, GONE, SENT, WAITING
 from handout_dask.dispatch import Dispatcher
 from handout_dask.errors import NodeLostError
 from handout_dask.node import Node
+from handout_dask.runtime.inputs import Inputs, err
 from handout_dask.runtime.nodes import WorkerInfo, node_of
 from handout_dask.runtime.records import NAME, LiveRun
 from handout_dask.runtime.runner import ANNOUNCE, STARTED
@@ -42,10 +40,7 @@ logger = logging.getLogger(__name__)
 PARKED = {"handout://parked"}
 GRACE = 10.0  # s that a pinned function waits for its node to return
 TICK = 500  # ms between looks at what no event told of: paused workers, lost nodes
-FETCH_SHARE = 0.4  # of its memory limit that a node may hold and still fetch ahead
-RECEIVE_TRIES = 3
 RPCS = ("join", "leave", "nodes", "submit", "cancel", "forget")
-ERROR_FIELDS = ("exception", "traceback", "exception_text", "traceback_text")
 FLUSH = 0.05  # s for which records are gathered before they go to the client
 
 
@@ -74,19 +69,14 @@ class HandoutPlugin(SchedulerPlugin):
         self.by_cut: dict[str, LiveRun] = {}
         self.dirty: dict[str, None] = {}
         self.cuts: dict[tuple[str, int], None] = {}
-        self.fetches: dict[str, dict[Any, None]] = {}  # worker address -> keys
         self.draining = False
         self.sequence = 0
         for what in RPCS:
             scheduler.handlers[f"handout_{what}"] = getattr(self, f"rpc_{what}")
-        self.dask_add_keys = scheduler.stream_handlers["add-keys"]
-        self.own_add_keys = self._add_keys  # one object, to be recognised by
-        scheduler.stream_handlers["add-keys"] = self.own_add_keys
+        self.inputs = Inputs(scheduler, self._run_of, self._arrived)
+        self.inputs.start()
         for address in scheduler.workers:
             self.add_worker(scheduler, address)
-        self.dask_task_erred = scheduler.stream_handlers["task-erred"]
-        self.own_task_erred = self._task_erred
-        scheduler.stream_handlers["task-erred"] = self.own_task_erred
         self.timer = PeriodicCallback(self._tick, TICK)
         self.timer.start()
 
@@ -95,10 +85,7 @@ class HandoutPlugin(SchedulerPlugin):
         self.timer.stop()
         for what in RPCS:
             self.scheduler.handlers.pop(f"handout_{what}", None)
-        if self.scheduler.stream_handlers["add-keys"] is self.own_add_keys:
-            self.scheduler.stream_handlers["add-keys"] = self.dask_add_keys
-        if self.scheduler.stream_handlers["task-erred"] is self.own_task_erred:
-            self.scheduler.stream_handlers["task-erred"] = self.dask_task_erred
+        self.inputs.stop()
 
     async def rpc_join(self, owner: str, client: str, declared: bytes) -> None:
         """An executor begins to use this scheduler."""
@@ -230,15 +217,24 @@ class HandoutPlugin(SchedulerPlugin):
         cancelled = {}
         for key in tasks:
             run = self._run_of(key)
-            if run is not None or self._is_cut(key):
-                scheduler.tasks[key].worker_restrictions = PARKED
-            if run is not None and run.cancelled_by:
+            if run is None:
+                continue
+            scheduler.tasks[key].worker_restrictions = PARKED
+            if run.cancelled_by:
                 cancelled[run.spec.token] = run
         for run in cancelled.values():  # before its graph was here
             scheduler.loop.add_callback(self._cancel, run)
 
     def _run_of(self, key: Any) -> LiveRun | None:
-        return self.by_prefix.get(key[0]) if type(key) is tuple else None
+        """The run that a function, or an element that is cut out, belongs to."""
+        if type(key) is not tuple:
+            return None
+        return self.by_prefix.get(key[0]) or self.by_cut.get(key[0])
+
+    def _arrived(self, worker: str) -> None:
+        """Inputs are on a node."""
+        if worker in self.names:
+            self._wake(self.names[worker])
 
     def _is_cut(self, key: Any) -> bool:
         return type(key) is tuple and key[0] in self.by_cut
@@ -272,7 +268,7 @@ class HandoutPlugin(SchedulerPlugin):
         books, token, i = self.dispatcher, run.spec.token, key[1]
         if finish == "no-worker":
             name = books.ready(token, i)
-            self._fetch(key, name)
+            self.inputs.fetch(key, self.address.get(name, ""))
             self._wake(name)
         elif finish == "memory":
             seconds = self._record(run, i, "done", about)
@@ -320,67 +316,6 @@ class HandoutPlugin(SchedulerPlugin):
                 task.suspicious -= 1  # it did not run yet, so it killed nobody
             self._wake(book.node[i], books.waiting(run.spec.token, i))
 
-    def _fetch(self, key: Any, name: str) -> None:
-        """Bring the inputs of a function that may run soon to its node."""
-        ws = self.scheduler.workers.get(self.address.get(name, ""))
-        if ws is None or ws.nbytes > FETCH_SHARE * (ws.memory_limit or float("inf")):
-            return
-        for task in self.scheduler.tasks[key].dependencies:
-            if task.who_has and ws not in task.who_has:
-                self.fetches.setdefault(ws.address, {})[task.key] = None
-
-    def _send_fetches(self) -> None:
-        for address, wanted in self.fetches.items():
-            known = [key for key in wanted if self._is_held(key)]
-            if address in self.scheduler.workers and known:
-                self.scheduler.request_acquire_replicas(
-                    address, known, stimulus_id=f"handout-fetch-{time()}"
-                )
-        self.fetches.clear()
-
-    def _is_held(self, key: Any) -> bool:
-        task = self.scheduler.tasks.get(key)
-        return task is not None and bool(task.who_has)
-
-    def _add_keys(self, worker: str, **message: Any) -> None:
-        """Inputs arrived on a node."""
-        self.dask_add_keys(worker=worker, **message)
-        if worker in self.names:
-            self._wake(self.names[worker])
-
-    def _task_erred(self, key: Any, worker: str, **message: Any) -> None:
-        """A function failed; or a node can't receive a result that another has.
-
-        Of the latter Dask takes no notice, and its readers there wait for ever
-        (distributed#6705, 2026.8.0).
-        """
-        self.dask_task_erred(key=key, worker=worker, **message)
-        task = self.scheduler.tasks.get(key)
-        if task is None or task.state != "memory" or type(key) is not tuple:
-            return
-        run = self.by_prefix.get(key[0]) or self.by_cut.get(key[0])
-        readers = [
-            reader.key
-            for reader in (task.dependents if run is not None else ())
-            if reader.processing_on and reader.processing_on.address == worker
-        ]
-        stimulus = f"handout-receive-{time()}"
-        if not readers:
-            return
-        # Each time the connection is spoilt, so that the next time it is to blame.
-        before = run.refused.setdefault((key, worker), [])
-        before.append({k: message.get(k) for k in ERROR_FIELDS})
-        if len(before) < RECEIVE_TRIES:
-            self.scheduler.transitions(dict.fromkeys(readers, "released"), stimulus)
-            return
-        own = [why for why in before if "AssertionError" not in why["exception_text"]]
-        for reader in readers:
-            self._err(reader, stimulus, **(own or before)[0])
-
-    def _err(self, key: Any, stimulus: str, **why: Any) -> None:
-        found = self.scheduler.transition(key, "erred", stimulus, cause=key, **why)
-        self.scheduler.transitions(found, stimulus)
-
     def log_event(self, topic: str, msg: Any) -> None:
         """Word from a worker that a function has its inputs and runs."""
         if topic == STARTED:
@@ -398,7 +333,7 @@ class HandoutPlugin(SchedulerPlugin):
 
     def _drain(self) -> None:
         self.draining = False
-        self._send_fetches()
+        self.inputs.send()
         keys = [key for key in self.cuts if self._aim_cut(key)]
         self.cuts.clear()
         sends = []
@@ -473,7 +408,7 @@ class HandoutPlugin(SchedulerPlugin):
             f"gone for {GRACE:g} s"
         )
         raised = to_serialize(pickle.dumps(error))
-        self._err(key, f"handout-node-lost-{time()}", exception=raised)
+        err(self.scheduler, key, f"handout-node-lost-{time()}", exception=raised)
 
     # -------------------------------------------------------------------- records
     def _record(
