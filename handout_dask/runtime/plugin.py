@@ -1,15 +1,13 @@
 """The scheduler plugin: events out, decisions in.
 
-It parks every function of a planned run and sends it when the books say so. Whatever it
-decides, it asks `dispatch.Dispatcher`. Only here and in inputs.py are the scheduler's
-internals touched; the seams here:
+It parks every function of a planned run; `sender.Sender` sends it when the books of
+`dispatch.Dispatcher` say so. Only here, in sender.py and in inputs.py are the
+scheduler's internals touched; the seams here:
 
-* ``TaskState.worker_restrictions`` to an address that does not exist parks a task (it
-  comes to rest in ``no-worker`` once its inputs are computed); to a real one sends it.
-* ``TaskState.priority`` orders what was sent to one worker.
-* ``Scheduler.transitions({key: "processing"})`` sends.
+* ``Scheduler.handlers`` takes our RPCs.
 * ``Scheduler.client_releases_keys`` and ``report`` cancel what has not ended.
-* ``Scheduler.handlers`` takes our RPCs; ``_broker`` forgets what was logged for them.
+* ``Scheduler._broker`` forgets what was logged for an executor that left.
+* ``TaskState.suspicious`` is taken back for functions that had not started.
 """
 
 from __future__ import annotations
@@ -20,7 +18,6 @@ from time import time
 from typing import Any
 
 from distributed import Scheduler
-from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol import pickle, to_serialize
 from tornado.ioloop import PeriodicCallback
@@ -32,12 +29,12 @@ from handout_dask.node import Node
 from handout_dask.runtime.inputs import Inputs, err
 from handout_dask.runtime.nodes import WorkerInfo, node_of
 from handout_dask.runtime.records import NAME, LiveRun
-from handout_dask.runtime.runner import ANNOUNCE, STARTED
+from handout_dask.runtime.runner import STARTED
+from handout_dask.runtime.sender import Sender
 from handout_dask.tracker import StaticTracker
 
 logger = logging.getLogger(__name__)
 
-PARKED = {"handout://parked"}
 GRACE = 10.0  # s that a pinned function waits for its node to return
 TICK = 500  # ms between looks at what no event told of: paused workers, lost nodes
 RPCS = ("join", "leave", "nodes", "submit", "cancel", "forget")
@@ -67,14 +64,13 @@ class HandoutPlugin(SchedulerPlugin):
         self.down: dict[str, float] = {}  # node name -> when it was lost
         self.by_prefix: dict[str, LiveRun] = {}
         self.by_cut: dict[str, LiveRun] = {}
-        self.dirty: dict[str, None] = {}
-        self.cuts: dict[tuple[str, int], None] = {}
-        self.draining = False
-        self.sequence = 0
         for what in RPCS:
             scheduler.handlers[f"handout_{what}"] = getattr(self, f"rpc_{what}")
         self.inputs = Inputs(scheduler, self._run_of, self._arrived)
         self.inputs.start()
+        self.sender = Sender(
+            scheduler, self.dispatcher, self.runs, self.address, self.inputs
+        )
         for address in scheduler.workers:
             self.add_worker(scheduler, address)
         self.timer = PeriodicCallback(self._tick, TICK)
@@ -138,9 +134,9 @@ class HandoutPlugin(SchedulerPlugin):
         self.names[worker] = name
         self.down.pop(name, None)
         self.dispatcher.set_node(node_of(info, self.declared.get(name)))
-        self._wake(name)
+        self.sender.wake(name)
         for lost in self.down:  # what no other node could run, perhaps this one can
-            self._wake(*self.dispatcher.lose_node(lost))
+            self.sender.wake(*self.dispatcher.lose_node(lost))
 
     def remove_worker(
         self, scheduler: Scheduler, worker: str, *, stimulus_id: str, **kwargs: Any
@@ -151,7 +147,7 @@ class HandoutPlugin(SchedulerPlugin):
             return
         del self.address[name]
         self.down[name] = time()
-        self._wake(*self.dispatcher.lose_node(name))
+        self.sender.wake(*self.dispatcher.lose_node(name))
 
     # ----------------------------------------------------------------------- runs
     async def rpc_submit(
@@ -187,7 +183,7 @@ class HandoutPlugin(SchedulerPlugin):
     def _gone(self, run: LiveRun, i: int) -> None:
         if run.book.state[i] not in ENDED:
             self._record(run, i, "gone", {})
-            self._wake(self.dispatcher.ended(run.spec.token, i, GONE))
+            self.sender.wake(self.dispatcher.ended(run.spec.token, i, GONE))
 
     async def rpc_forget(self, token: str) -> None:
         """The client needs nothing more of a run."""
@@ -201,7 +197,7 @@ class HandoutPlugin(SchedulerPlugin):
         for prefix in set(run.spec.prefix):
             self.by_prefix.pop(prefix, None)
         self.by_cut.pop(run.spec.cut_prefix, None)
-        self._wake(*self.dispatcher.drop_run(token))
+        self.sender.wake(*self.dispatcher.drop_run(token))
 
     def _unpark(self, run: LiveRun) -> None:
         """Let Dask compute again what is kept, should it be lost later."""
@@ -219,7 +215,7 @@ class HandoutPlugin(SchedulerPlugin):
             run = self._run_of(key)
             if run is None:
                 continue
-            scheduler.tasks[key].worker_restrictions = PARKED
+            self.sender.park(key)
             if run.cancelled_by:
                 cancelled[run.spec.token] = run
         for run in cancelled.values():  # before its graph was here
@@ -234,7 +230,7 @@ class HandoutPlugin(SchedulerPlugin):
     def _arrived(self, worker: str) -> None:
         """Inputs are on a node."""
         if worker in self.names:
-            self._wake(self.names[worker])
+            self.sender.wake(self.names[worker])
 
     def _is_cut(self, key: Any) -> bool:
         return type(key) is tuple and key[0] in self.by_cut
@@ -257,10 +253,9 @@ class HandoutPlugin(SchedulerPlugin):
             self._function_moved(run, key, start, finish, kwargs)
         elif key[0] in self.by_cut:
             if finish == "released":
-                self.scheduler.tasks[key].worker_restrictions = PARKED
+                self.sender.park(key)
             elif finish == "no-worker":
-                self.cuts[key] = None
-                self._wake()
+                self.sender.cut(key)
 
     def _function_moved(
         self, run: LiveRun, key: Any, start: str, finish: str, about: dict[str, Any]
@@ -269,19 +264,19 @@ class HandoutPlugin(SchedulerPlugin):
         if finish == "no-worker":
             name = books.ready(token, i)
             self.inputs.fetch(key, self.address.get(name, ""))
-            self._wake(name)
+            self.sender.wake(name)
         elif finish == "memory":
             seconds = self._record(run, i, "done", about)
-            self._wake(books.ended(token, i, DONE, seconds))
+            self.sender.wake(books.ended(token, i, DONE, seconds))
         elif finish == "released":
             self._released(run, key, start)
         elif finish == "waiting" and start == "released":
             if run.book.state[i] != WAITING:
-                self._wake(books.waiting(token, i))
+                self.sender.wake(books.waiting(token, i))
         elif finish == "erred":
             fault = self._fault(key)
             self._record(run, i, "failed" if fault else "blocked", about, fault)
-            self._wake(books.ended(token, i, FAILED))
+            self.sender.wake(books.ended(token, i, FAILED))
         elif finish == "forgotten":
             self._gone(run, i)
             run.keys_left -= 1
@@ -307,87 +302,21 @@ class HandoutPlugin(SchedulerPlugin):
     def _released(self, run: LiveRun, key: Any, start: str) -> None:
         """Run again, or no longer needed: park it, so that only the books send it."""
         task, books, i = self.scheduler.tasks[key], self.dispatcher, key[1]
-        task.worker_restrictions = PARKED
+        self.sender.park(key)
         book = books.runs[run.spec.token]
         if start == "processing" and book.state[i] == SENT:
             if (run.spec.token, i) in books.nodes[
                 book.node[i]
             ].ahead and task.suspicious:
                 task.suspicious -= 1  # it did not run yet, so it killed nobody
-            self._wake(book.node[i], books.waiting(run.spec.token, i))
+            self.sender.wake(book.node[i], books.waiting(run.spec.token, i))
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Word from a worker that a function has its inputs and runs."""
         if topic == STARTED:
             run = self.by_prefix.get(msg[0])
             if run is not None:
-                self._wake(self.dispatcher.started(run.spec.token, msg[1]))
-
-    # ----------------------------------------------------------------- decisions
-    def _wake(self, *names: str) -> None:
-        """Look at these nodes, and at cuts, as soon as the present event is over."""
-        self.dirty.update(dict.fromkeys(names))
-        if not self.draining:
-            self.draining = True
-            self.scheduler.loop.add_callback(self._drain)
-
-    def _drain(self) -> None:
-        self.draining = False
-        self.inputs.send()
-        keys = [key for key in self.cuts if self._aim_cut(key)]
-        self.cuts.clear()
-        sends = []
-        while self.dirty:
-            name = next(iter(self.dirty))
-            del self.dirty[name]
-            address = self.address.get(name, "")
-            ws = self.scheduler.workers.get(address)
-            if ws is None or ws.status is not Status.running:
-                continue
-            for send in self.dispatcher.next(name, self._is_settled):
-                key = self.runs[send.token].key(send.i)
-                self._aim(key, address, 0, announce=send.announce)
-                sends.append((send, key))
-                keys.append(key)
-        if not keys:
-            return
-        # Recommendations are taken from the end.
-        recommendations = dict.fromkeys(reversed(keys), "processing")
-        self.scheduler.transitions(recommendations, f"handout-send-{time()}")
-        for send, key in sends:
-            task = self.scheduler.tasks.get(key)
-            if task is not None and task.state == "no-worker":  # it did not go through
-                task.worker_restrictions = PARKED
-                self.dispatcher.waiting(send.token, send.i)
-                self.dispatcher.ready(send.token, send.i)
-
-    def _aim(
-        self, key: Any, address: str, tier: int, *, announce: bool = False
-    ) -> None:
-        """Bind a parked task to a worker, behind what was sent there before."""
-        task = self.scheduler.tasks[key]
-        task.worker_restrictions = {address}
-        self.sequence += 1
-        task.priority = (task.priority[0] + tier, 0, self.sequence)
-        if announce:
-            task.annotations = {**(task.annotations or {}), ANNOUNCE: True}
-
-    def _aim_cut(self, key: tuple[str, int]) -> bool:
-        """Bind the cutting of an element to where the whole is, before functions."""
-        task = self.scheduler.tasks.get(key)
-        if task is None or task.state != "no-worker":
-            return False
-        (whole,) = task.dependencies
-        holder = next(iter(whole.who_has or ()), None)
-        if holder is None:
-            return False
-        self._aim(key, holder.address, -1)
-        return True
-
-    def _is_settled(self, token: str, i: int, name: str) -> bool:
-        task = self.scheduler.tasks[self.runs[token].key(i)]
-        ws = self.scheduler.workers[self.address[name]]
-        return all(ws in (other.who_has or ()) for other in task.dependencies)
+                self.sender.wake(self.dispatcher.started(run.spec.token, msg[1]))
 
     def _tick(self) -> None:
         now = time()
@@ -396,7 +325,7 @@ class HandoutPlugin(SchedulerPlugin):
                 for token, i in self.dispatcher.stranded(name):
                     self._fail(self.runs[token], i, name)
         if self.runs:
-            self._wake(*self.address)
+            self.sender.audit()
 
     def _fail(self, run: LiveRun, i: int, node: str) -> None:
         key = run.key(i)

@@ -1,0 +1,169 @@
+"""Sender: sends parked functions to the workers that the dispatcher names.
+
+With plugin.py and inputs.py it alone touches the scheduler's internals; the seams here:
+
+* ``TaskState.worker_restrictions`` to an address that does not exist parks a task (it
+  comes to rest in ``no-worker`` once its inputs are computed); to a real one aims it.
+* ``TaskState.priority`` orders what was sent to one worker.
+* ``Scheduler.transitions({key: "processing"})`` sends.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import time
+from typing import Any
+
+from distributed import Scheduler
+from distributed.core import Status
+
+from handout_dask.books import GONE, SENT, WAITING
+from handout_dask.dispatch import Dispatcher
+from handout_dask.runtime.inputs import Inputs
+from handout_dask.runtime.records import LiveRun
+from handout_dask.runtime.runner import ANNOUNCE
+
+logger = logging.getLogger(__name__)
+
+PARKED = {"handout://parked"}
+
+
+class Sender:
+    """Sends functions, and cuttings of elements, when they are due.
+
+    Parameters
+    ----------
+    scheduler : distributed.Scheduler
+        Whose tasks are sent.
+    dispatcher : Dispatcher
+        Says which function goes next.
+    runs : dict
+        Live runs by token; kept by the plugin.
+    address : dict
+        Addresses of workers by name of node; kept by the plugin.
+    inputs : Inputs
+        Whose gathered fetches go out first.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        dispatcher: Dispatcher,
+        runs: dict[str, LiveRun],
+        address: dict[str, str],
+        inputs: Inputs,
+    ) -> None:
+        self._scheduler, self._dispatcher = scheduler, dispatcher
+        self._runs, self._address, self._inputs = runs, address, inputs
+        self._nodes: dict[str, None] = {}  # to look at
+        self._cuts: dict[Any, None] = {}
+        self._is_due = False
+        self._sequence = 0
+
+    def park(self, key: Any) -> None:
+        """Let a task come to rest, until it is sent from here."""
+        self._scheduler.tasks[key].worker_restrictions = PARKED
+
+    def wake(self, *names: str) -> None:
+        """Look at these nodes as soon as the present event is over."""
+        self._nodes.update(dict.fromkeys(names))
+        if not self._is_due:
+            self._is_due = True
+            self._scheduler.loop.add_callback(self._send)
+
+    def cut(self, key: Any) -> None:
+        """The whole is there of which a task cuts an element."""
+        self._cuts[key] = None
+        self.wake()
+
+    def _send(self) -> None:
+        self._is_due = False
+        self._inputs.send()
+        keys = [key for key in self._cuts if self._aim_cut(key)]
+        self._cuts.clear()
+        sent = []
+        while self._nodes:
+            name = next(iter(self._nodes))
+            del self._nodes[name]
+            address = self._address.get(name, "")
+            ws = self._scheduler.workers.get(address)
+            if ws is None or ws.status is not Status.running:
+                continue
+            for send in self._dispatcher.next(name, self._is_settled):
+                key = self._runs[send.token].key(send.i)
+                self._aim(key, address, 0, announce=send.announce)
+                sent.append((send.token, send.i))
+                keys.append(key)
+        if keys:  # recommendations are taken from the end
+            due = dict.fromkeys(reversed(keys), "processing")
+            self._scheduler.transitions(due, f"handout-send-{time()}")
+        for token, i in sent:
+            self._check(token, i)
+
+    def _aim(
+        self, key: Any, address: str, tier: int, *, announce: bool = False
+    ) -> None:
+        """Bind a parked task to a worker, behind what was sent there before."""
+        task = self._scheduler.tasks[key]
+        task.worker_restrictions = {address}
+        self._sequence += 1
+        task.priority = (task.priority[0] + tier, 0, self._sequence)
+        if announce:
+            task.annotations = {**(task.annotations or {}), ANNOUNCE: True}
+
+    def _aim_cut(self, key: Any) -> bool:
+        """Bind the cutting of an element to where the whole is, before functions."""
+        task = self._scheduler.tasks.get(key)
+        if task is None or task.state != "no-worker":
+            return False
+        (whole,) = task.dependencies
+        holder = next(iter(whole.who_has or ()), None)
+        if holder is None:
+            return False
+        self._aim(key, holder.address, -1)
+        return True
+
+    def _is_settled(self, token: str, i: int, name: str) -> bool:
+        task = self._scheduler.tasks[self._runs[token].key(i)]
+        ws = self._scheduler.workers[self._address[name]]
+        return all(ws in (other.who_has or ()) for other in task.dependencies)
+
+    def _check(self, token: str, i: int) -> bool:
+        """Whether the scheduler has a function where the books have it: on its way.
+
+        If not, the books are put right, and the function is sent again.
+        """
+        key = self._runs[token].key(i)
+        task = self._scheduler.tasks.get(key)
+        if task is None:
+            self._dispatcher.ended(token, i, GONE)
+        elif task.state == "no-worker":
+            self.park(key)
+            self._dispatcher.waiting(token, i)
+            self._dispatcher.ready(token, i)
+        else:
+            return True
+        return False
+
+    def audit(self) -> None:
+        """Compare the books with the scheduler, so that an event that got lost on its
+        way does not stop a run for ever. Nothing should ever be found.
+        """
+        found = []
+        for book in list(self._dispatcher.nodes.values()):
+            for member in [*book.running, *book.ahead]:
+                if not self._check(*member):
+                    found.append(member)
+        for token, run in self._runs.items():
+            if not run.book.left or SENT in run.book.state:
+                continue
+            for i, state in enumerate(run.book.state):
+                task = self._scheduler.tasks.get(run.key(i))
+                if state == WAITING and task is not None and task.state == "no-worker":
+                    self._dispatcher.ready(token, i)
+                    found.append((token, i))
+        if found:
+            logger.warning(
+                "Books put right for %d functions: %s", len(found), found[:5]
+            )
+        self.wake(*self._address)
