@@ -6,12 +6,16 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import dask
 from distributed import LocalCluster, Nanny, Scheduler, SpecCluster
 from distributed.system import MEMORY_LIMIT
 
 from handout_dask.node import Node
 
 HOST = "127.0.0.1"
+# A worker that asks a dead one for data goes on trying for this long, with the tasks
+# that it shall compute meanwhile waiting behind; Dask's own 30 s are for networks.
+CONFIG = {"distributed": {"comm": {"timeouts": {"connect": "5s"}}}}
 BASE_MEMORY = 250_000_000  # bytes that an empty worker process needs for itself
 
 
@@ -93,5 +97,6 @@ def _options(node: Node, share: int, security: Any) -> dict[str, Any]:
         "memory_limit": limit,
         "security": security,
         "dashboard": False,
+        "config": dask.config.merge(dask.config.config, CONFIG),
         "silence_logs": logging.WARN,
     }
