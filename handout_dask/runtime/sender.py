@@ -6,12 +6,13 @@ With plugin.py and inputs.py it alone touches the scheduler's internals; the sea
   comes to rest in ``no-worker`` once its inputs are computed); to a real one aims it.
 * ``TaskState.priority`` orders what was sent to one worker.
 * ``Scheduler.transitions({key: "processing"})`` sends.
+* ``Scheduler.unrunnable`` says since when Dask thinks that a parked task lacks a worker.
 """
 
 from __future__ import annotations
 
 import logging
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from distributed import Scheduler
@@ -166,4 +167,14 @@ class Sender:
             logger.warning(
                 "Books put right for %d functions: %s", len(found), found[:5]
             )
+        self._stay_parked()
         self.wake(*self._address)
+
+    def _stay_parked(self) -> None:
+        """Keep a no-workers-timeout from failing what only waits for its turn."""
+        if self._scheduler.no_workers_timeout is None:
+            return
+        unrunnable = self._scheduler.unrunnable
+        for task in [t for t in unrunnable if t.worker_restrictions == PARKED]:
+            del unrunnable[task]
+            unrunnable[task] = monotonic()  # as the last: Dask has them by time

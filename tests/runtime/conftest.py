@@ -124,7 +124,9 @@ class Journal:
 
     def most_at_once(self, begin="begin", end="end"):
         """How many were between begin and end at once, of stamped lines."""
-        events = sorted((float(t), what) for t, what, *_ in map(str.split, self.lines()))
+        events = sorted(
+            (float(t), what) for t, what, *_ in map(str.split, self.lines())
+        )
         level = most = 0
         for _, what in events:
             level += (what == begin) - (what == end)

@@ -154,7 +154,9 @@ def test_executors_may_come_and_go_at_once(cluster, client):
 def test_closing_cancels_what_runs(cluster, client, gate, until):
     executor = hd.Executor(client)
     call = gate.call()
-    graph = Graph([Function("a", [], call, extra_args=["a"]), Function("b", ["a"], abs)])
+    graph = Graph(
+        [Function("a", [], call, extra_args=["a"]), Function("b", ["a"], abs)]
+    )
     run = executor.submit(graph)
     gate.arrivals(1)
     executor.close()

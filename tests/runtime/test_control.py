@@ -268,7 +268,9 @@ def test_a_policy_tries_until_it_succeeds(executor, journal):
 
 
 def test_a_policy_tries_no_more_than_it_says(executor, journal, caught):
-    graph = Graph([Function("a", [], _fails(journal, 9), retry=RetryPolicy(attempts=3))])
+    graph = Graph(
+        [Function("a", [], _fails(journal, 9), retry=RetryPolicy(attempts=3))]
+    )
     error = caught(ValueError, executor.execute, graph)
     assert (len(journal.lines()), error.args) == (3, ("call 3",))
     assert error.handout[0::2] == ("a", 3)
@@ -280,7 +282,9 @@ def test_a_functions_policy_goes_before_the_executors(executor, journal, caught)
         graph = Graph([Function("a", [], _fails(journal, 9), retry=once)])
         caught(ValueError, other.execute, graph)
         assert len(journal.lines()) == 1
-        caught(ValueError, other.execute, Graph([Function("a", [], _fails(journal, 9))]))
+        caught(
+            ValueError, other.execute, Graph([Function("a", [], _fails(journal, 9))])
+        )
         assert len(journal.lines()) == 1 + 6
 
 

@@ -87,7 +87,9 @@ def test_an_index_is_whatever_the_result_takes(executor, nodes):
     for k, index in enumerate(indexes):
         functions.append(Function(k, [("map", index)], lambda x: x, node=there))
     functions.append(
-        Function("slice", [("list", slice(1, 3)), ("list", -1)], lambda *x: x, node=there)
+        Function(
+            "slice", [("list", slice(1, 3)), ("list", -1)], lambda *x: x, node=there
+        )
     )
     functions.append(Function("whole", [("none", None)], lambda x: x, node=there))
     run = executor.execute(Graph(functions))
@@ -197,10 +199,19 @@ def test_an_empty_graph_is_done_at_once(executor):
 
 
 def test_results_of_any_kind_come_back(executor):
-    values = [None, False, float("inf"), b"", "", (), [], {}, {"a": {1}}, Exception("x")]
-    graph = Graph(
-        Function(k, [], lambda v=value: v) for k, value in enumerate(values)
-    )
+    values = [
+        None,
+        False,
+        float("inf"),
+        b"",
+        "",
+        (),
+        [],
+        {},
+        {"a": {1}},
+        Exception("x"),
+    ]
+    graph = Graph(Function(k, [], lambda v=value: v) for k, value in enumerate(values))
     run = executor.execute(graph)
     assert [repr(run[k]) for k in range(len(values))] == [repr(v) for v in values]
 
@@ -263,7 +274,9 @@ def test_of_cost_alternatives_the_chosen_ones_code_runs(executor):
         [
             Function("fast", [], cost=[plain, photo], node="wide"),
             Function("slow", [], cost=[plain, photo], node="n0"),
-            Function("own", [], lambda: "own", cost=[{"cpu_time": 1}, plain], node="n0"),
+            Function(
+                "own", [], lambda: "own", cost=[{"cpu_time": 1}, plain], node="n0"
+            ),
         ]
     )
     run = executor.execute(graph)
@@ -355,10 +368,13 @@ def test_only_what_is_to_be_kept_outlives_its_consumers(executor, until, keep, k
     token, count = run.token, len(kept)
     until(
         executor.client,
-        lambda s: sum(
-            token in str(key) and ts.state == "memory" for key, ts in s.tasks.items()
-        )
-        == count,
+        lambda s: (
+            sum(
+                token in str(key) and ts.state == "memory"
+                for key, ts in s.tasks.items()
+            )
+            == count
+        ),
     )
     assert (run.status, run.progress) == ("done", (4, 0, 4))
 

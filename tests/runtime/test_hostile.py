@@ -148,7 +148,7 @@ def test_futures_cancelled_by_the_user_end_the_run(local, gate, caught):
 
 def test_a_scheduler_that_gives_up_on_restrictions_does_not_give_up_on_ours(gate):
     """Functions that wait for their turn are parked; that is no lack of workers."""
-    impatient = {"distributed.scheduler.no-workers-timeout": "300ms"}
+    impatient = {"distributed.scheduler.no-workers-timeout": "1500ms"}
     with (
         dask.config.set(impatient),
         LocalCluster(

@@ -163,9 +163,7 @@ def test_runs_at_once_spill_over_to_the_next_node(gate):
             runs = []
             for k in range(4):
                 cost = {"compute": 1, "cpu_time": 1000}
-                graph = Graph(
-                    [Function("f", [], code, extra_args=[str(k)], cost=cost)]
-                )
+                graph = Graph([Function("f", [], code, extra_args=[str(k)], cost=cost)])
                 runs.append(executor.submit(graph))
             assert gate.arrivals(4) == list("0123")
             gate.let()

@@ -148,9 +148,7 @@ def test_it_is_computed_again_after_its_executor_has_left(executor, pids, until)
     assert run["a"] == 3
 
 
-def test_a_pinned_function_waits_for_its_node_to_return(
-    executor, pids, gate, journal
-):
+def test_a_pinned_function_waits_for_its_node_to_return(executor, pids, gate, journal):
     call = gate.call()
 
     def code():

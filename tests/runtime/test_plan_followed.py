@@ -123,7 +123,9 @@ def singles(long_logs):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("allocator", ["time", "first-available", "load-balanced", "any"])
+@pytest.mark.parametrize(
+    "allocator", ["time", "first-available", "load-balanced", "any"]
+)
 def test_on_nodes_of_one_slot_the_plan_is_followed_exactly(
     singles, shape, seed, allocator
 ):
@@ -169,7 +171,10 @@ def test_spans_tell_the_same_as_the_plan(executor):
 @pytest.fixture(scope="module")
 def validated(long_logs):
     """A cluster in this process that checks Dask's invariants at every transition."""
-    checks = {"distributed.scheduler.validate": True, "distributed.worker.validate": True}
+    checks = {
+        "distributed.scheduler.validate": True,
+        "distributed.worker.validate": True,
+    }
     with (
         dask.config.set(checks),
         LocalCluster(
