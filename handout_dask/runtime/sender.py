@@ -6,7 +6,7 @@ With plugin.py and inputs.py it alone touches the scheduler's internals; the sea
   comes to rest in ``no-worker`` once its inputs are computed); to a real one aims it.
 * ``TaskState.priority`` orders what was sent to one worker.
 * ``Scheduler.transitions({key: "processing"})`` sends.
-* ``Scheduler.unrunnable`` says since when Dask thinks that a parked task lacks a worker.
+* ``Scheduler.unrunnable`` has since when Dask thinks that a parked task lacks a worker.
 """
 
 from __future__ import annotations

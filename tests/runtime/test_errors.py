@@ -173,7 +173,18 @@ class Thing:
         lambda: ValueError("long " * 10_000),
         lambda: ExceptionGroup("two", [ValueError(1), TypeError(2)]),
     ],
-    ids="reduced init twice thing array os unicode key long group".split(),
+    ids=[
+        "reduced",
+        "init",
+        "twice",
+        "thing",
+        "array",
+        "os",
+        "unicode",
+        "key",
+        "long",
+        "group",
+    ],
 )
 def test_an_exception_that_can_be_rebuilt_keeps_its_type(executor, caught, make):
     def bad(x):
@@ -501,7 +512,7 @@ def test_an_impossible_cost_is_refused_with_nothing_submitted(executor, claimed)
             "0), lacks memory (needs 5000 MB, has 1000). Lower its cost or add a node."
         )
         lacks = (Lack("licence", 1.0, 0.0), Lack("memory", 5000.0, 1000.0))
-        assert error.refusals == {"big": {n: lacks for n in ("n0", "n1", "wide")}}
+        assert error.refusals == {"big": dict.fromkeys(("n0", "n1", "wide"), lacks)}
     after = executor.client.run_on_scheduler(lambda dask_scheduler: set(
         dask_scheduler.tasks))  # fmt: skip
     assert (after - before, claimed(executor)) == (set(), {})

@@ -1,4 +1,4 @@
-"""Clusters that change or end under a run, and settings that are against us: no hangs."""
+"""Clusters that change or end under a run, and hostile settings: no hangs."""
 
 import asyncio
 import os
@@ -244,8 +244,9 @@ def test_many_small_runs_leave_nothing_behind(executor, until):
     def sizes(dask_scheduler):
         plugin = dask_scheduler.plugins["handout"]
         books = plugin.dispatcher
-        return (len(books.runs), len(books.tracker._claims), len(plugin.by_prefix),
-                sum(len(n.running) + len(n.ahead) for n in books.nodes.values()))  # fmt: skip
+        in_hand = sum(len(n.running) + len(n.ahead) for n in books.nodes.values())
+        claims = len(books.tracker._claims)
+        return (len(books.runs), claims, len(plugin.by_prefix), in_hand)
 
     assert executor.client.run_on_scheduler(sizes) == (0, 0, 0, 0)
 

@@ -106,8 +106,8 @@ def test_nothing_of_a_released_run_is_left_on_the_scheduler(executor, until):
 
     def books(dask_scheduler):
         plugin = dask_scheduler.plugins["handout"]
-        return [len(x) for x in (plugin.runs, plugin.by_prefix, plugin.by_cut,
-                                 plugin.dispatcher.runs, dask_scheduler.tasks)]  # fmt: skip
+        ours = (plugin.runs, plugin.by_prefix, plugin.by_cut, plugin.dispatcher.runs)
+        return [len(x) for x in (*ours, dask_scheduler.tasks)]
 
     run = executor.execute(_same_ids(1))
     assert executor.client.run_on_scheduler(books)[0] == 1
