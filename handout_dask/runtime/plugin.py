@@ -171,9 +171,11 @@ class HandoutPlugin(SchedulerPlugin):
     def _cancel(self, run: LiveRun) -> None:
         client, stimulus = run.cancelled_by, f"handout-cancel-{time()}"
         left = [i for i, s in enumerate(run.book.state) if s not in ENDED]
-        if client not in self.scheduler.clients or not left:
-            return
         keys = [run.key(i) for i in left]
+        if client not in self.scheduler.clients or not keys:
+            return
+        if keys[0] not in self.scheduler.tasks:
+            return  # the graph is on its way; `update_graph` comes back here
         self.scheduler.client_releases_keys(keys, client, stimulus)
         message = {"op": "cancelled-keys", "keys": keys, "reason": "cancelled"}
         self.scheduler.report({**message, "msg": ""}, client=client)
@@ -310,6 +312,17 @@ class HandoutPlugin(SchedulerPlugin):
             ].ahead and task.suspicious:
                 task.suspicious -= 1  # it did not run yet, so it killed nobody
             self.sender.wake(book.node[i], books.waiting(run.spec.token, i))
+        if book.state[i] not in ENDED:
+            self.scheduler.loop.add_callback(self._unneeded, run, key)
+
+    def _unneeded(self, run: LiveRun, key: Any) -> None:
+        """If nothing followed its release: all that would have read it failed."""
+        task = self.scheduler.tasks.get(key)
+        if task is not None and task.state == "released":
+            if run.spec.token in self.runs:
+                self._gone(run, key[1])
+            if not run.book.left:
+                self._flush(run)
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Word from a worker that a function has its inputs and runs."""

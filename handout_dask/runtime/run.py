@@ -243,9 +243,16 @@ class Run:
                 )
                 made.__cause__ = first
                 return made
-            return RunCancelledError(
-                f"function {id!r} did not end: the run was cancelled"
+            if self._first_failed is None or self._cancelled or self._released:
+                return RunCancelledError(
+                    f"function {id!r} did not end: the run was cancelled"
+                )
+            made = FunctionError(
+                f"function {id!r} did not run: its result was not to be kept, and all "
+                "that would have read it did not run either"
             )
+            made.__cause__ = self._own_error(self._first_failed)
+            return made
         if state == BLOCKED:
             root = self._root_of(i)
             cause = self._own_error(root)

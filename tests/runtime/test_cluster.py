@@ -198,7 +198,7 @@ def test_a_client_that_dies_takes_its_runs_and_claims_along(
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     with hd.Executor(client) as executor:
-        host, port = gate._listener.address
+        port = gate._listener.address[1]
         other = subprocess.Popen(
             [sys.executable, str(script), cluster.scheduler_address, str(port)]
         )
@@ -272,7 +272,7 @@ def test_embedded_nodes_are_as_declared_and_leave_no_process_behind():
         with urllib.request.urlopen(executor.dashboard_link, timeout=20) as page:
             assert page.status == 200
         assert executor.execute(_graph())["b"] == 3
-    gone, alive = psutil.wait_procs(
+    _, alive = psutil.wait_procs(
         [c for c in me.children(recursive=True) if c.pid not in before], timeout=20
     )
     left = [c for c in alive if "resource_tracker" not in " ".join(c.cmdline())]

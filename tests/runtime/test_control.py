@@ -39,16 +39,17 @@ def test_a_function_starts_when_its_inputs_have_ended(executor, gate):
 
 
 def test_status_and_progress_follow_the_run(executor, gate):
+    call = gate.call()
     graph = Graph(
         [
             Function("a", [], lambda: 1, node="n0"),
-            Function("b", ["a"], lambda a, call=gate.call(): call("b"), node="n0"),
+            Function("b", ["a"], lambda a: call("b"), node="n0"),
         ]
     )
     run = executor.submit(graph)
     gate.arrivals(1)
     assert run["a"] == 1  # what has ended can be had while the rest runs
-    with pytest.raises(TimeoutError, match="did not end within 0.1 s"):
+    with pytest.raises(TimeoutError, match=r"did not end within 0\.1 s"):
         run.wait(0.1)
     gate.let()
     assert run["b"] == "b"
@@ -130,6 +131,15 @@ def test_cancelling_at_once_ends_a_run_too(executor, claimed):
         run.wait(30)
     assert {run.status for run in runs} == {"cancelled"}
     assert claimed(executor) == {}
+    tokens = [run.token for run in runs]
+    states = executor.client.run_on_scheduler(
+        lambda dask_scheduler: {
+            task.state
+            for key, task in dask_scheduler.tasks.items()
+            if any(token in key[0] for token in tokens)
+        }
+    )
+    assert states <= {"memory", "released"}  # of functions that had ended already
 
 
 def test_a_run_released_while_it_runs_is_cancelled(executor, gate, caught):
@@ -212,7 +222,8 @@ def test_stop_ends_everything_with_the_first_failure(executor, gate, caught):
             )
             assert isinstance(error.__cause__, ValueError)
         assert run.status == "failed"
-        caught(ValueError, stopping.execute, Graph([Function("a", [], _bad)]))
+        graph = Graph([Function("a", [], _bad, node="wide")])
+        caught(ValueError, stopping.execute, graph)
         gate.arrivals(1)
 
 
@@ -228,6 +239,34 @@ def test_stop_keeps_what_was_done(executor, caught):
         run = stopping.submit(graph).wait(30)
         assert run["a"] == (1, 2)
         caught(ZeroDivisionError, lambda: run["b"])
+
+
+@pytest.mark.parametrize("state", ["waits", "ready", "runs"])
+def test_what_only_failed_functions_would_read_need_not_run(
+    executor, gate, caught, state
+):
+    """Unless it is to be kept; a run does not wait for it."""
+    call = gate.call()
+    graph = Graph(
+        [
+            Function("bad", [], lambda: (call("bad"), 1 / 0), node="n0"),
+            Function("before", [], lambda: call("before"), node="n1"),
+            Function("runs", [], lambda: call("runs"), node="wide"),
+            Function("ready", [], lambda: 1, node="n1", cost={"cpu_time": 1}),
+            Function("waits", ["before"], lambda x: x, node="n1"),
+            Function("sink", ["bad", state], lambda *x: x),
+            Function("other", ["before"], lambda x: x),
+        ]
+    )
+    run = executor.submit(graph, keep="sinks")
+    assert "bad" in gate.arrivals(3)
+    gate.let("bad")
+    caught(ZeroDivisionError, lambda: run["bad"])
+    gate.let()
+    assert run.wait(30)["other"] == "before"
+    assert run.status == "failed"
+    assert caught(hd.FunctionError, lambda: run["sink"]).__cause__.handout[0] == "bad"
+    caught((hd.FunctionError, hd.ResultReleasedError), lambda: run[state])
 
 
 def test_ignore_finishes_and_does_not_raise(executor, caught):
@@ -369,7 +408,7 @@ def test_a_chain_that_costs_more_than_the_node_in_sum_runs(executor):
 
 def test_resources_are_free_when_runs_have_ended_well_or_badly(executor, claimed):
     cost = {"memory": 300, "camera": 1}
-    good = Graph(Function(k, [], lambda: k, cost=cost) for k in range(5))
+    good = Graph(Function(k, [], lambda: 1, cost=cost) for k in range(5))
     bad = Graph(Function(k, [], _bad, cost=cost) for k in range(5))
     for graph in (good, bad):
         executor.execute(graph, raise_on_error=False)

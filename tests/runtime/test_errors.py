@@ -92,13 +92,13 @@ def test_a_failed_attempt_is_a_span_with_its_error(executor):
     )  # fmt: skip
 
 
-class Unpicklable(Exception):
+class UnpicklableError(Exception):
     def __init__(self):
         super().__init__("it holds a lock")
         self.lock = threading.Lock()
 
 
-class TwoArguments(Exception):
+class TwoArgumentsError(Exception):
     """Built from two arguments, of which it hands one on, as many do."""
 
     def __init__(self, code, text):
@@ -106,7 +106,7 @@ class TwoArguments(Exception):
         self.code = code
 
 
-class TwiceMade(Exception):
+class TwiceMadeError(Exception):
     """Can be rebuilt, but not alike."""
 
     def __init__(self, text, more="!"):
@@ -114,7 +114,7 @@ class TwiceMade(Exception):
 
 
 @dataclass(frozen=True)
-class Frozen(Exception):
+class FrozenError(Exception):
     """Lets nothing be set, not even its traceback."""
 
     code: int
@@ -123,8 +123,8 @@ class Frozen(Exception):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (Unpicklable, "Unpicklable: it holds a lock"),
-        (lambda: Frozen(3), "Frozen: 3"),
+        (UnpicklableError, "UnpicklableError: it holds a lock"),
+        (lambda: FrozenError(3), "FrozenError: 3"),
         (lambda: StopIteration(4), "builtins.StopIteration: 4"),
     ],
     ids=["lock", "frozen", "stop"],
@@ -144,7 +144,7 @@ def test_an_exception_that_cant_be_rebuilt_is_a_function_error(
     assert str(cause) == str(error)
 
 
-class Reduced(Exception):
+class ReducedError(Exception):
     """Has arguments of its own, and says how it is rebuilt."""
 
     def __init__(self, code, text):
@@ -162,9 +162,9 @@ class Thing:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Reduced(7, "seven"),
-        lambda: TwoArguments(7, "seven"),
-        lambda: TwiceMade("hey"),
+        lambda: ReducedError(7, "seven"),
+        lambda: TwoArgumentsError(7, "seven"),
+        lambda: TwiceMadeError("hey"),
         lambda: ValueError(Thing()),
         lambda: ValueError(np.arange(3), float("nan")),
         lambda: OSError(2, "no such", "file"),
@@ -213,16 +213,16 @@ def test_the_cause_of_an_exception_arrives_too(executor, caught):
 def test_a_cause_that_cant_be_pickled_leaves_a_note(executor, caught):
     def bad(x):
         try:
-            raise Unpicklable
-        except Unpicklable as error:
+            raise UnpicklableError
+        except UnpicklableError as error:
             raise ValueError("outer") from error
 
     run = executor.submit(_failing(bad))
     error = caught(ValueError, lambda: run["bad"])
-    assert error.__notes__[0] == "caused by Unpicklable: it holds a lock"
+    assert error.__notes__[0] == "caused by UnpicklableError: it holds a lock"
 
 
-class Mute(Exception):
+class MuteError(Exception):
     def __str__(self):
         raise RuntimeError("no text")
 
@@ -231,11 +231,13 @@ class Mute(Exception):
 
 def test_an_exception_without_a_text_is_an_error_like_others(executor, caught):
     def bad(x):
-        raise Mute
+        raise MuteError
 
     run = executor.submit(_failing(bad))
     run.wait(30)
-    assert isinstance(caught(Exception, lambda: run["bad"]), (Mute, hd.FunctionError))
+    assert isinstance(
+        caught(Exception, lambda: run["bad"]), (MuteError, hd.FunctionError)
+    )
     assert isinstance(caught(hd.FunctionError, lambda: run["last"]), hd.FunctionError)
     assert run.progress == (2, 3, 5)
 
@@ -405,7 +407,7 @@ def test_what_cant_be_sent_is_an_error_at_submission(executor, claimed):
         "its index <unlocked _thread.lock": Function("b", [("a", lock)], lambda a: 1),
     }
     for text, function in graphs.items():
-        with pytest.raises(hd.GraphError, match="^function 'b': ") as info:
+        with pytest.raises(hd.GraphError, match=r"^function 'b': ") as info:
             executor.submit(Graph([Function("a", [], lambda: 1), function]))
         assert text in str(info.value)
     with pytest.raises(hd.GraphError, match="function 'a' has no code to run"):
