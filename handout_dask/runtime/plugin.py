@@ -22,7 +22,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol import pickle, to_serialize
 from tornado.ioloop import PeriodicCallback
 
-from handout_dask.books import DONE, ENDED, FAILED, GONE, SENT, WAITING
+from handout_dask.books import DONE, ENDED, FAILED, GONE, WAITING
 from handout_dask.dispatch import Dispatcher
 from handout_dask.errors import NodeLostError
 from handout_dask.node import Node
@@ -271,7 +271,7 @@ class HandoutPlugin(SchedulerPlugin):
             seconds = self._record(run, i, "done", about)
             self.sender.wake(books.ended(token, i, DONE, seconds))
         elif finish == "released":
-            self._released(run, key, start)
+            self._released(run, key)
         elif finish == "waiting" and start == "released":
             if run.book.state[i] != WAITING:
                 self.sender.wake(books.waiting(token, i))
@@ -301,19 +301,17 @@ class HandoutPlugin(SchedulerPlugin):
             return None
         return blame.exception, blame.traceback, blame.exception_text
 
-    def _released(self, run: LiveRun, key: Any, start: str) -> None:
+    def _released(self, run: LiveRun, key: Any) -> None:
         """Run again, or no longer needed: park it, so that only the books send it."""
         task, books, i = self.scheduler.tasks[key], self.dispatcher, key[1]
         self.sender.park(key)
-        book = books.runs[run.spec.token]
-        if start == "processing" and book.state[i] == SENT:
-            if (run.spec.token, i) in books.nodes[
-                book.node[i]
-            ].ahead and task.suspicious:
-                task.suspicious -= 1  # it did not run yet, so it killed nobody
-            self.sender.wake(book.node[i], books.waiting(run.spec.token, i))
-        if book.state[i] not in ENDED:
-            self.scheduler.loop.add_callback(self._unneeded, run, key)
+        if run.book.state[i] in ENDED:
+            return
+        name = run.book.node[i]
+        if (run.spec.token, i) in books.nodes[name].ahead and task.suspicious:
+            task.suspicious -= 1  # it did not run yet, so it killed nobody
+        self.sender.wake(name, books.waiting(run.spec.token, i))
+        self.scheduler.loop.add_callback(self._unneeded, run, key)
 
     def _unneeded(self, run: LiveRun, key: Any) -> None:
         """If nothing followed its release: all that would have read it failed."""

@@ -18,7 +18,7 @@ from typing import Any
 from distributed import Scheduler
 from distributed.core import Status
 
-from handout_dask.books import GONE, SENT, WAITING
+from handout_dask.books import SENT, WAITING
 from handout_dask.dispatch import Dispatcher
 from handout_dask.runtime.inputs import Inputs
 from handout_dask.runtime.records import LiveRun
@@ -92,9 +92,10 @@ class Sender:
                 continue
             for send in self._dispatcher.next(name, self._is_settled):
                 key = self._runs[send.token].key(send.i)
-                self._aim(key, address, 0, announce=send.announce)
                 sent.append((send.token, send.i))
-                keys.append(key)
+                if self._scheduler.tasks[key].state == "no-worker":
+                    self._aim(key, address, 0, announce=send.announce)
+                    keys.append(key)
         if keys:  # recommendations are taken from the end
             due = dict.fromkeys(reversed(keys), "processing")
             self._scheduler.transitions(due, f"handout-send-{time()}")
@@ -134,16 +135,14 @@ class Sender:
 
         If not, the books are put right, and the function is sent again.
         """
-        key = self._runs[token].key(i)
-        task = self._scheduler.tasks.get(key)
-        if task is None:
-            self._dispatcher.ended(token, i, GONE)
-        elif task.state == "no-worker":
-            self.park(key)
-            self._dispatcher.waiting(token, i)
-            self._dispatcher.ready(token, i)
-        else:
+        run = self._runs.get(token)
+        task = None if run is None else self._scheduler.tasks.get(run.key(i))
+        if task is None or task.state in ("processing", "memory", "erred"):
             return True
+        self.park(task.key)
+        self._dispatcher.waiting(token, i)
+        if task.state == "no-worker":
+            self._dispatcher.ready(token, i)
         return False
 
     def audit(self) -> None:
