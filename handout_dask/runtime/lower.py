@@ -291,7 +291,7 @@ class _Layout:
     def _annotate(
         self, function: Function, retry: RetryPolicy | None
     ) -> dict[str, Any]:
-        costs = [dict(cost) for cost in function.alternatives]
+        costs = [_plain(cost) for cost in function.alternatives]
         cost = costs[0] if len(costs) == 1 else costs
         out: dict[str, Any] = {"handout": {"cost": cost, "name": function.name}}
         demand = function.alternatives[0].demand
@@ -336,6 +336,18 @@ class _Layout:
         layer = MaterializedLayer(tasks, annotations=notes or None)
         name = f"graph-{self._token}"
         return HighLevelGraph({name: layer}, {name: set()})
+
+
+def _plain(cost: Mapping[str, Any]) -> dict[str, Any]:
+    """A cost without objects of the user's, which a scheduler might not know."""
+    out = dict(cost)
+    if isinstance(out.get("output_size"), Mapping):
+        sizes = out["output_size"].items()
+        out["output_size"] = {
+            k if type(k) in (str, bytes, int, float, bool) else repr(k): mb
+            for k, mb in sizes
+        }
+    return out
 
 
 def _is_acyclic(depends: list[set[int]]) -> bool:

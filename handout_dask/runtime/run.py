@@ -9,6 +9,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Collection, Coroutine, Hashable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -124,6 +125,12 @@ class Run:
                     self._lost = f"the connection to the scheduler is {status}"
                 elif silent > 1:
                     self._lost = self._unheard()
+                    if self._lost:
+                        self._client.loop.add_callback(self._forget)
+
+    async def _forget(self) -> None:
+        with suppress(Exception):  # the scheduler may be another one by now
+            await self._client.scheduler.handout_forget(token=self.token)
 
     def _unheard(self) -> str:
         """What Dask says of the next function, if it ended and no record told so.

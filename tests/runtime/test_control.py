@@ -1,7 +1,9 @@
 """Runs under way: order and overlap, progress, waiting, cancelling, failures."""
 
 import io
+import threading
 
+import distributed
 import pytest
 
 import handout_dask as hd
@@ -142,6 +144,27 @@ def test_cancelling_at_once_ends_a_run_too(executor, claimed):
     assert states <= {"memory", "released"}  # of functions that had ended already
 
 
+def test_a_run_cancelled_while_its_graph_is_on_the_way_never_starts(
+    executor, until, monkeypatch, journal
+):
+    client, cancelled = executor.client, threading.Event()
+    unpack = distributed.scheduler._materialize_graph  # in a thread of its own
+
+    def unpack_late(*args, **kwargs):
+        assert cancelled.wait(30)
+        return unpack(*args, **kwargs)
+
+    monkeypatch.setattr("distributed.scheduler._materialize_graph", unpack_late)
+    run = executor.submit(Graph(Function(k, [], journal) for k in range(20)))
+    run.cancel()
+    cancelled.set()
+    assert (run.wait(30).status, run.progress) == ("cancelled", (0, 0, 20))
+    token = run.token
+    until(client, lambda s: not s._active_graph_updates)
+    until(client, lambda s: not any(token in key[0] for key in s.tasks))
+    assert journal.lines() == []
+
+
 def test_a_run_released_while_it_runs_is_cancelled(executor, gate, caught):
     graph = Graph(
         [
@@ -161,7 +184,6 @@ def test_a_run_released_while_it_runs_is_cancelled(executor, gate, caught):
 def test_an_interrupted_execute_cancels_its_run(executor, gate, until):
     import os
     import signal
-    import threading
 
     graph = Graph([*_callers(gate.call(), "a"), Function("b", ["a"], abs)])
 

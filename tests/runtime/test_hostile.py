@@ -285,6 +285,26 @@ def test_the_event_loop_of_an_asynchronous_user_is_not_blocked():
     assert beats > 100
 
 
+def test_a_graph_that_the_scheduler_cant_take_is_an_error_and_leaves_nothing(
+    executor, caught, monkeypatch
+):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("not this one")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("distributed.scheduler._materialize_graph", refuse)
+        run = executor.submit(Graph([Function("a", [], lambda: 1)]))
+        error = caught(hd.HandoutError, run.wait)
+    assert "the scheduler can't take it: not this one" in str(error)
+    caught(hd.HandoutError, lambda: run["a"])
+    assert executor.execute(Graph([Function("a", [], lambda: 2)]))["a"] == 2
+    token = run.token
+    books = executor.client.run_on_scheduler(
+        lambda dask_scheduler: list(dask_scheduler.plugins["handout"].runs)
+    )
+    assert token not in books
+
+
 def test_functions_of_a_node_see_its_name_and_process(executor):
     graph = Graph(
         Function(n, [], lambda: (str(get_worker().name), os.getpid()), node=n)

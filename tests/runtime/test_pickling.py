@@ -142,10 +142,12 @@ def _only_on_nodes():
 
 @pytest.mark.parametrize("there", ["n0", "n1"], ids=["same", "other"])
 def test_the_scheduler_never_unpickles_an_index(executor, there):
+    index = Numbered()
+    sizes = {"output_size": {index: 1}}
     graph = Graph(
         [
-            Function("a", [], lambda: {"x": 1}, node="n0"),
-            Function("b", [("a", Numbered())], lambda x: x, node=there),
+            Function("a", [], lambda: {"x": 1}, node="n0", cost=sizes),
+            Function("b", [("a", index)], lambda x: x, node=there),
         ]
     )
     assert executor.submit(graph).wait(30)["b"] == 1
