@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from handout_dask.books import (
     RunBook,
     RunSpec,
 )
+from handout_dask.errors import TrackerError
 from handout_dask.node import Node
 from handout_dask.tracker import ResourceTracker
 
@@ -160,8 +162,10 @@ class Dispatcher:
 
     def _free(self, run: RunBook, i: int) -> None:
         member, book = (run.spec.token, i), self.nodes[run.node[i]]
-        for tracker in run.trackers:
-            tracker.release(member)
+        run.trackers[0].release(member)
+        for tracker in run.trackers[1:]:
+            with suppress(Exception):  # a user's; the function has ended all the same
+                tracker.release(member)
         book.unsure.discard(member)
         book.lone -= self._is_lone(run, i)
         if member in book.running:
@@ -177,8 +181,10 @@ class Dispatcher:
             book.running[token, k] = None
             other.running += 1
             cores = other.spec.demand[other.spec.need[k]].get("cpu", 1.0)
-            for tracker in other.trackers:
-                tracker.request((token, k), book.node.name, {"cpu": cores})
+            other.trackers[0].request((token, k), book.node.name, {"cpu": cores})
+            for tracker in other.trackers[1:]:
+                with suppress(Exception):
+                    tracker.request((token, k), book.node.name, {"cpu": cores})
         if not book.ahead:
             book.ahead_seconds = 0.0
 
@@ -264,7 +270,17 @@ class Dispatcher:
         """Take the demand in the books of every tracker, or of none."""
         member = (run.spec.token, i)
         for k, tracker in enumerate(run.trackers):
-            if not tracker.request(member, name, demand):
+            try:
+                taken = tracker.request(member, name, demand)
+            except Exception as error:
+                for other in run.trackers[:k]:
+                    other.release(member)
+                raise TrackerError(
+                    f"the tracker {type(tracker).__name__} raised when it was asked: "
+                    f"{type(error).__name__}: {error}",
+                    member,
+                ) from error
+            if not taken:
                 for other in run.trackers[:k]:
                     other.release(member)
                 return False

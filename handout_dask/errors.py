@@ -66,6 +66,23 @@ class UnsatisfiableError(AllocationError):
         return str(self.args[0])
 
 
+class TrackerError(HandoutError):
+    """A user's ResourceTracker raised when it was asked.
+
+    Attributes
+    ----------
+    member : tuple of (str, int)
+        For which function: the token of its run, and its index.
+    """
+
+    def __init__(self, message: str, member: tuple[str, int]) -> None:
+        super().__init__(message, member)
+        self.member = member
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class FunctionError(HandoutError):
     """A function could not deliver, for a reason that is not its own exception.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from handout_dask.errors import AllocationError
+from handout_dask.errors import AllocationError, GraphError
 from handout_dask.graph import Graph
 from handout_dask.node import Cluster, Node
 from handout_dask.problem import Problem
@@ -238,6 +238,15 @@ def plan(
     """
     if network != "free":
         raise AllocationError(f"plans assume the free network; not {network!r}")
+    if not isinstance(graph, Graph):
+        raise GraphError(f"a plan is made for a Graph, not {type(graph).__name__}")
+    if isinstance(nodes, str | bytes | Node) or not isinstance(
+        nodes, Cluster | Iterable
+    ):
+        raise AllocationError(
+            f"nodes={nodes!r} must be a Cluster or a list of Nodes; "
+            "handout_dask.formats.nodes.read_nodes reads a file"
+        )
     cluster = nodes if isinstance(nodes, Cluster) else Cluster(nodes)
     return allocate(Problem(graph, cluster), allocator)
 
@@ -261,7 +270,12 @@ def allocate(problem: Problem, allocator: Any) -> Plan:
     name = made.allocator
     if name in ("", "assignment"):
         name = allocator if isinstance(allocator, str) else repr(allocator)
-    return replace(made, planning_time=took, allocator=name)
+    return replace(made, problem=problem, planning_time=took, allocator=name)
+
+
+def _names(problem: Problem) -> tuple[list[Hashable], list[str]]:
+    ids = [function.id for function in problem.functions]
+    return ids, [node.name for node in problem.nodes]
 
 
 def check_plan(plan: Plan, problem: Problem) -> Plan:
@@ -276,6 +290,11 @@ def check_plan(plan: Plan, problem: Problem) -> Plan:
     AllocationError
         That names the first functions that break a rule, and how.
     """
+    if plan.problem is not problem and _names(plan.problem) != _names(problem):
+        raise AllocationError(
+            f"the plan of {plan.allocator or 'the allocator'} is for another problem: "
+            "its functions or nodes, or their order, differ"
+        )
     faults = broken_rules(problem, plan.node, plan.option, plan.start, plan.end)
     if faults:
         more = f"\n... and {len(faults) - MOST} more" if len(faults) > MOST else ""

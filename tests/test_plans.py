@@ -12,6 +12,7 @@ from handout_dask import (
     Cluster,
     Function,
     Graph,
+    GraphError,
     Node,
     Plan,
     Problem,
@@ -559,3 +560,22 @@ def test_what_fits_nowhere_is_unsatisfiable():
         UnsatisfiableError, match="function 'a' fits on no node: n0 lac"
     ):
         plan(Graph([Function("a", cost={"x": 1})]), [Node("n0")])
+
+
+def test_a_plan_for_another_problem_is_refused():
+    graph = Graph([Function("a", [], int)])
+    nodes = [Node("x"), Node("y")]
+    other = plan(graph, nodes[::-1])
+    with pytest.raises(AllocationError, match="for another problem"):
+        check_plan(other, Problem(graph, Cluster(nodes)))
+
+
+@pytest.mark.parametrize("nodes", ["nodes.toml", Node("x"), 3], ids=repr)
+def test_what_is_no_list_of_nodes_is_refused(nodes):
+    with pytest.raises(AllocationError, match="must be a Cluster or a list"):
+        plan(Graph(), nodes)
+
+
+def test_what_is_no_graph_is_refused():
+    with pytest.raises(GraphError, match="a plan is made for a Graph, not list"):
+        plan([], [Node("x")])

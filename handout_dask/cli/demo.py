@@ -38,4 +38,6 @@ def run(args: Namespace) -> int:
             made.wait()
         if not args.json and made.status == "done":
             print(f"\n{made['result']}")
-        return finish(made, args.json)
+        result = made["result"] if made.status == "done" else None
+        link = executor.dashboard_link
+        return finish(made, args.json, result=result, dashboard=link)

@@ -71,10 +71,10 @@ def show_plan(run: Any) -> None:
     print()
 
 
-def finish(run: Any, as_json: bool) -> int:
-    """Print the outcome; the exit code."""
+def finish(run: Any, as_json: bool, **more: Any) -> int:
+    """Print the outcome, with `more` in its JSON; the exit code."""
     if as_json:
-        print_json(outcome(run))
+        print_json({**outcome(run), **more})
     else:
         print(f"\n{against_plan(run)}")
         print(

@@ -29,6 +29,18 @@ def add(commands: Any) -> None:
         metavar="S",
         help="seconds to which a hold is rounded up",
     )
+    parser.add_argument(
+        "--network",
+        choices=("free",),
+        default="free",
+        help="how transfers are assumed to behave: free ones don't compete",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="for allocators that draw random numbers; the present ones draw none",
+    )
     parser.add_argument("--out", metavar="FILE", help="write the plan as JSON there")
     add_json(parser)
     parser.set_defaults(func=run)
@@ -38,7 +50,7 @@ def run(args: Namespace) -> int:
     """Plan, and print the plan."""
     graph = load_workflow(args.workflow)
     cluster = read_nodes(args.nodes, billing=args.billing, quantum=args.quantum)
-    doc = plan_to_dict(plan(graph, cluster, args.allocator))
+    doc = plan_to_dict(plan(graph, cluster, args.allocator, args.network))
     if args.out:
         Path(args.out).write_text(json.dumps(doc) + "\n", encoding="utf-8")
     if args.json:

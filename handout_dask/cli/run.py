@@ -35,7 +35,6 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--time-scale",
         type=float,
-        default=1.0,
         metavar="F",
         help="factor on replayed run times and sizes; default: 1",
     )
@@ -49,7 +48,10 @@ def run(args: Namespace) -> int:
     if args.replay:
         from handout_dask.runtime.replay import replayed
 
-        graph = replayed(graph, args.replay, args.time_scale)
+        scale = 1.0 if args.time_scale is None else args.time_scale
+        graph = replayed(graph, args.replay, scale)
+    elif args.time_scale is not None:
+        raise BadUsageError("--time-scale goes with --replay sleep or --replay spin")
     elif (without := _without_code(graph)) is not None:
         raise BadUsageError(
             f"{args.workflow}: function {without!r} has no code to run; a trace can be "

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Self
 
 from distributed import Client
+from distributed.comm import get_address_host_port
 from distributed.protocol import pickle
 
 from handout_dask.errors import HandoutError
@@ -103,6 +104,14 @@ class Connection:
         if isinstance(self._given, Client):
             return self._given
         target = self.supervisor.cluster if self.supervisor else self._given
+        if isinstance(target, str):
+            try:  # before Dask's Client, which a bad one leaves half made
+                get_address_host_port(target)
+            except ValueError as error:
+                raise HandoutError(
+                    f"cluster {target!r} is no address such as "
+                    f"'tcp://10.0.0.1:8786': {error}"
+                ) from None
         options = {} if self._security is None else {"security": self._security}
         return Client(
             target, set_as_default=False, asynchronous=self.asynchronous, **options
@@ -120,8 +129,21 @@ class Connection:
             except Exception:
                 if attempt == 2:
                     raise
+        if self.declared is not None and self.supervisor is None:
+            await self._check_declared(self.declared)
         self.client.subscribe_topic(f"{NAME}/{self.id}", self._receive)
         self._state = "open"
+
+    async def _check_declared(self, declared: Cluster) -> None:
+        """Some declared node must be a worker's, or all names are wrong."""
+        state = await self.client.scheduler.handout_nodes()
+        live = [node.name for node in pickle.loads(state["nodes"])]
+        if live and not any(name in declared.index for name in live):
+            await self.client.scheduler.handout_leave(owner=self.id)
+            raise HandoutError(
+                f"no declared node ({', '.join([*declared.index][:5])}) bears the name "
+                f"of a worker ({', '.join(live[:5])}); they are matched by name"
+            )
 
     # ---------------------------------------------------------------------- closing
     def close(self) -> Any:

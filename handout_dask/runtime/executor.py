@@ -28,7 +28,6 @@ from handout_dask.runtime.submission import (
     declared_cluster,
     kept_of,
     pickle_tracker,
-    refuse_what_is_not_built,
     run_spec,
     sinks_of,
 )
@@ -62,6 +61,8 @@ class Executor(Connection):
         Functions of one run at once.
     security : distributed.Security, optional
         For the connection to the cluster.
+    seed : int, optional
+        For allocators that draw random numbers; the present ones draw none.
     asynchronous : bool
         As for Dask's Client: use ``async with``, and await what takes time.
 
@@ -85,16 +86,21 @@ class Executor(Connection):
         on_failure: str = "finish",
         max_concurrency: int | None = None,
         security: Any = None,
+        seed: int | None = None,
         asynchronous: bool = False,
     ) -> None:
         if on_failure not in ON_FAILURE:
             raise HandoutError(f"on_failure={on_failure!r} must be one of {ON_FAILURE}")
         if max_concurrency is not None and (
-            not isinstance(max_concurrency, int) or max_concurrency < 1
+            not isinstance(max_concurrency, int)
+            or isinstance(max_concurrency, bool)
+            or max_concurrency < 1
         ):
             raise HandoutError(
-                f"max_concurrency={max_concurrency!r} must be at least 1"
+                f"max_concurrency={max_concurrency!r} must be an integer above 0"
             )
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            raise HandoutError(f"retry={retry!r} must be a RetryPolicy")
         self.allocator = get_allocator(allocator)
         self._named = allocator if isinstance(allocator, str) else self.allocator
         self.retry, self.on_failure = retry, on_failure
@@ -149,7 +155,7 @@ class Executor(Connection):
         """
         return self._do(self._explain, graph, id)
 
-    def submit(self, graph: Graph, keep: Any = "all") -> Any:
+    def submit(self, graph: Graph, keep: Any = "all", detached: bool = False) -> Any:
         """Plan and start a graph; returns the Run at once.
 
         Parameters
@@ -158,6 +164,8 @@ class Executor(Connection):
             Never changed.
         keep : {"all", "sinks"} or iterable of ids
             Which results outlive their consumers.
+        detached : bool
+            Whether the run outlives its client; not built yet, so True is refused.
 
         Raises
         ------
@@ -166,6 +174,8 @@ class Executor(Connection):
         GraphError
             If a function can't be sent, or `keep` names one that does not exist.
         """
+        if detached:
+            raise HandoutError("detached=True is not built yet; leave it out")
         return self._do(self._submit, graph, keep)
 
     def execute(
@@ -253,8 +263,6 @@ class Executor(Connection):
         async with self._lock:  # so that of two plans the second sees the first
             plan = await self._plan(graph)
             problem = plan.problem
-            for function in problem.functions:
-                refuse_what_is_not_built(function)
             kept = kept_of(problem, keep)
             token = f"0{uuid.uuid4().hex[:15]}"
             lowered = await _offload(

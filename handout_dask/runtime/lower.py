@@ -22,7 +22,7 @@ from handout_dask.retry import RetryPolicy
 from handout_dask.runtime.runner import Call, Cut, Frozen, call, cut
 
 MOST_LAYERS = 64
-CUT = "cut"
+CUT = "cut-out"  # no function's label has a dash
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,16 @@ class Lowered:
 def lowered(graph: Graph, resources: Iterable[str] | None = None) -> Lowered:
     """The graph for any Dask scheduler; made once, as long as nothing changes."""
     if resources is not None:
-        return lower(graph, graph.token, resources=resources)
-    if graph._lowered is None:
-        graph._lowered = lower(graph, graph.token, resources=_declared_resources())
-    found: Lowered = graph._lowered
-    return found
+        limits = dict.fromkeys(resources, float("inf"))
+        return lower(graph, graph.token, resources=limits)
+    known: tuple[Any, Lowered] | None = graph._lowered
+    if known is not None and known[0] is None:  # results, not tasks
+        return known[1]
+    declared = _declared_resources()
+    if known is None or known[0] != declared:  # another cluster than the last time
+        known = declared, lower(graph, graph.token, resources=declared)
+        graph._lowered = known
+    return known[1]
 
 
 def persisted(dsk: Mapping[Any, Any], graph: Graph, rename: Any = None) -> Graph:
@@ -62,7 +67,7 @@ def persisted(dsk: Mapping[Any, Any], graph: Graph, rename: Any = None) -> Graph
     out = Graph(graph, graph.name)
     out.token = graph.token
     layers = HighLevelGraph.from_collections(graph.token, dict(dsk))
-    out._lowered = Lowered(layers, lowered(graph).keys, (), frozenset())
+    out._lowered = None, Lowered(layers, lowered(graph).keys, (), frozenset())
     return out
 
 
@@ -72,7 +77,7 @@ def lower(
     *,
     node: Sequence[int] | None = None,
     option: Sequence[int] | None = None,
-    resources: Iterable[str] = (),
+    resources: Mapping[str, float] | None = None,
     retry: RetryPolicy | None = None,
 ) -> Lowered:
     """Lower a graph.
@@ -88,8 +93,9 @@ def lower(
         are cut out by tasks of their own, and what crosses is checked to be picklable.
     option : sequence of int, optional
         Which cost alternative runs; default: the first.
-    resources : iterable of str
-        Demands to annotate as Dask worker resources.
+    resources : mapping, optional
+        Demands to annotate as Dask worker resources, up to the most that one worker
+        declares.
     retry : RetryPolicy, optional
         For functions without their own.
 
@@ -102,10 +108,11 @@ def lower(
     functions = links.functions
     keys = tuple((f"{_label(f.name)}-{token}", i) for i, f in enumerate(functions))
     freeze = _Freezer()
-    layout = _Layout(token, tuple(resources), retry)
+    layout = _Layout(token, resources or {}, retry)
     cutter = _Cutter(links, keys, f"{CUT}-{token}", node is not None)
     readers = _readers_elsewhere(links, node) if node is not None else {}
     for i, function in enumerate(functions):
+        _refuse_what_is_not_built(function)
         refs, indexes = [], []
         for a in range(links.ptr[i], links.ptr[i + 1]):
             u, at = links.producer[a], links.index[a]
@@ -133,25 +140,40 @@ def lower(
     return Lowered(layout.finish(), keys, tuple(cut_keys), cuts)
 
 
+def _refuse_what_is_not_built(function: Function) -> None:
+    """Say so, instead of running without what was asked for."""
+    for what in ("timeout", "on_lost"):
+        if getattr(function, what) is not None:
+            raise GraphError(
+                f"function {function.id!r} has {what}={getattr(function, what)!r}, "
+                "which this version can't enforce yet; leave it out"
+            )
+    if function.durable:
+        raise GraphError(
+            f"function {function.id!r} is durable, but this version has no store yet"
+        )
+
+
 def _label(name: str) -> str:
     """The name as a part of keys: short, without what Dask would take for structure."""
     return re.sub(r"[^A-Za-z0-9_.]+", "_", name)[:48].strip("_") or "function"
 
 
-def _declared_resources() -> tuple[str, ...]:
-    """Resources that workers of the current Dask client, if any, declare."""
+def _declared_resources() -> dict[str, float]:
+    """The most of each resource that a worker of the current Dask client declares."""
     from distributed import default_client
 
     try:
         client = default_client()
     except ValueError:
-        return ()
+        return {}
     if client.asynchronous:  # it can't be asked from here
-        return ()
-    workers = client.scheduler_info()["workers"].values()
-    return tuple(
-        sorted({name for info in workers for name in info.get("resources", ())})
-    )
+        return {}
+    most: dict[str, float] = {}
+    for info in client.scheduler_info()["workers"].values():
+        for name, amount in info.get("resources", {}).items():
+            most[name] = max(amount, most.get(name, 0.0))
+    return most
 
 
 def _readers_elsewhere(links: Links, node: Sequence[int]) -> dict[int, str]:
@@ -255,7 +277,7 @@ class _Layout:
     """Sorts tasks into layers of equal annotations."""
 
     def __init__(
-        self, token: str, resources: tuple[str, ...], retry: RetryPolicy | None
+        self, token: str, resources: Mapping[str, float], retry: RetryPolicy | None
     ) -> None:
         self._token, self._resources, self._retry = token, resources, retry
         self._numbers: dict[Any, int] = {}
@@ -295,7 +317,7 @@ class _Layout:
         cost = costs[0] if len(costs) == 1 else costs
         out: dict[str, Any] = {"handout": {"cost": cost, "name": function.name}}
         demand = function.alternatives[0].demand
-        enforced = {name: need for name, need in demand if name in self._resources}
+        enforced = {k: need for k, need in demand if need <= self._resources.get(k, 0)}
         if enforced:
             out["resources"] = enforced
         if retry is not None and retry.attempts > 1:

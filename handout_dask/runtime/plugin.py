@@ -58,7 +58,7 @@ class HandoutPlugin(SchedulerPlugin):
         self.scheduler = scheduler
         self.dispatcher = Dispatcher(StaticTracker())
         self.owners: dict[str, str] = {}  # executor -> client
-        self.declared: dict[str, Node] = {}
+        self.declared: dict[str, dict[str, Node]] = {}  # executor -> by name
         self.address: dict[str, str] = {}  # node name -> worker address
         self.names: dict[str, str] = {}  # worker address -> node name
         self.down: dict[str, float] = {}  # node name -> when it was lost
@@ -86,14 +86,14 @@ class HandoutPlugin(SchedulerPlugin):
     async def rpc_join(self, owner: str, client: str, declared: bytes) -> None:
         """An executor begins to use this scheduler."""
         self.owners[owner] = client
-        for node in pickle.loads(declared):
-            self.declared[node.name] = node
-        for address in list(self.scheduler.workers):
-            self.add_worker(self.scheduler, address)
+        self.declared[owner] = {node.name: node for node in pickle.loads(declared)}
+        self._look_at_workers()
 
     async def rpc_leave(self, owner: str) -> None:
         """An executor ends; the last one takes the plugin with it."""
         client = self.owners.pop(owner, "")
+        if self.declared.pop(owner, None):
+            self._look_at_workers()
         for token, run in list(self.runs.items()):
             if run.owner == owner:
                 self._drop(token)
@@ -125,6 +125,11 @@ class HandoutPlugin(SchedulerPlugin):
             "snapshot": self.dispatcher.tracker.snapshot(),
         }
 
+    def _look_at_workers(self) -> None:
+        """Take every worker in again; something was declared, or no longer is."""
+        for address in list(self.scheduler.workers):
+            self.add_worker(self.scheduler, address)
+
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         """A worker is there: its node is up, under the name that it had before."""
         ws = scheduler.workers[worker]
@@ -133,7 +138,8 @@ class HandoutPlugin(SchedulerPlugin):
         self.address[name] = worker
         self.names[worker] = name
         self.down.pop(name, None)
-        self.dispatcher.set_node(node_of(info, self.declared.get(name)))
+        known = [nodes[name] for nodes in self.declared.values() if name in nodes]
+        self.dispatcher.set_node(node_of(info, known[-1] if known else None))
         self.sender.wake(name)
         for lost in self.down:  # what no other node could run, perhaps this one can
             self.sender.wake(*self.dispatcher.lose_node(lost))
@@ -344,8 +350,8 @@ class HandoutPlugin(SchedulerPlugin):
         if task is None or task.state != "no-worker":
             return  # it waits for a function that will fail, or be computed elsewhere
         error = NodeLostError(
-            f"function number {i} of the run can run only on node {node!r}, which is "
-            f"gone for {GRACE:g} s"
+            f"function {task.run_spec.args[0].label} can run only on node {node!r}, "
+            f"which is gone for {GRACE:g} s"
         )
         raised = to_serialize(pickle.dumps(error))
         err(self.scheduler, key, f"handout-node-lost-{time()}", exception=raised)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import Callable, Collection, Coroutine, Hashable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from distributed import CancelledError, Client
 
@@ -25,19 +24,12 @@ from handout_dask.events import DONE, FAILED, Span
 from handout_dask.graph import Graph
 from handout_dask.plans import Plan
 from handout_dask.runtime.faults import rebuilt
+from handout_dask.runtime.progress import Progress, show
 from handout_dask.runtime.runner import annotate, text_of
 
 BLOCKED, GONE = "blocked", "gone"
 CONNECTED = ("running", "connecting", "newly-created")
 POLL = 0.5  # s between looks at whether the scheduler is still there
-
-
-class Progress(NamedTuple):
-    """How far a run is; what was cancelled counts as neither."""
-
-    done: int
-    failed: int
-    total: int
 
 
 class Run:
@@ -98,7 +90,10 @@ class Run:
                     self._first_failed = i
             if start is not None:
                 id = self._functions[i].id
-                text = None if fault is None else text_of(rebuilt(id, *fault))
+                text = None
+                if fault is not None:
+                    error = rebuilt(id, *fault)
+                    text = f"{type(error).__name__}: {text_of(error)}"
                 span = Span(id, node, start, end, attempt, outcome, nbytes, text)
                 self.spans.append(span)
         self._changed.set()
@@ -148,6 +143,8 @@ class Run:
         return ""
 
     def _do(self, method: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        if self._client.status == "closed":
+            raise HandoutError(f"{self!r}: its executor is closed")
         return self._client.sync(method, *args)
 
     # -------------------------------------------------------------------- waiting
@@ -203,7 +200,13 @@ class Run:
         KeyError
             If the graph has no such function.
         """
-        return self._do(self._result, self._index(id))
+        i = self._index(id)
+        if self._client.status == "closed":
+            raise ResultReleasedError(
+                f"the result of function {id!r} is gone: its executor is closed; fetch "
+                "results before that"
+            )
+        return self._do(self._result, i)
 
     def _index(self, id: Hashable) -> int:
         try:
@@ -216,7 +219,13 @@ class Run:
         fault: BaseException | None = None
         if future is not None and not self._lost:
             try:
-                return (await self._client.gather([future], asynchronous=True))[0]
+                # Raised by Dask, an exception would hold on to this frame, and so to
+                # every result of the run.
+                found = await self._client.gather(
+                    [future], errors="skip", asynchronous=True
+                )
+                if found:
+                    return found[0]
             except (Exception, CancelledError) as error:
                 fault = error
         await self._until(lambda: bool(self._state[i]))
@@ -347,26 +356,7 @@ class Run:
 
     def show_progress(self, stream: Any = None) -> Any:
         """Write progress to a stream (standard error) until the run ends."""
-        return self._do(self._show_progress, stream or sys.stderr)
-
-    async def _show_progress(self, stream: Any) -> None:
-        live = stream.isatty()
-        since, last = time.monotonic(), None
-        while True:
-            done, failed, total = self.progress
-            text = f"{done} of {total} functions done"
-            text += f", {failed} failed" * bool(failed)
-            text += f", {time.monotonic() - since:.1f} s"
-            ended = not self._left or bool(self._lost)
-            if live:
-                print(f"\r{text} ", end="\n" if ended else "", file=stream, flush=True)
-            elif ended or last is None or (done + failed) * 10 // max(total, 1) > last:
-                print(text, file=stream, flush=True)
-                last = (done + failed) * 10 // max(total, 1)
-            if ended:
-                return
-            left = self._left
-            await self._until(lambda left=left: self._left < left)  # type: ignore[misc]
+        return self._do(show, self, stream or sys.stderr)
 
     def __len__(self) -> int:
         return len(self._state)

@@ -17,10 +17,12 @@ from typing import Any
 
 from distributed import Scheduler
 from distributed.core import Status
+from distributed.protocol import pickle, to_serialize
 
 from handout_dask.books import SENT, WAITING
 from handout_dask.dispatch import Dispatcher
-from handout_dask.runtime.inputs import Inputs
+from handout_dask.errors import TrackerError
+from handout_dask.runtime.inputs import Inputs, err
 from handout_dask.runtime.records import LiveRun
 from handout_dask.runtime.runner import ANNOUNCE
 
@@ -90,17 +92,27 @@ class Sender:
             ws = self._scheduler.workers.get(address)
             if ws is None or ws.status is not Status.running:
                 continue
-            for send in self._dispatcher.next(name, self._is_settled):
-                key = self._runs[send.token].key(send.i)
-                sent.append((send.token, send.i))
-                if self._scheduler.tasks[key].state == "no-worker":
-                    self._aim(key, address, 0, announce=send.announce)
-                    keys.append(key)
+            try:
+                for send in self._dispatcher.next(name, self._is_settled):
+                    key = self._runs[send.token].key(send.i)
+                    sent.append((send.token, send.i))
+                    if self._scheduler.tasks[key].state == "no-worker":
+                        self._aim(key, address, 0, announce=send.announce)
+                        keys.append(key)
+            except TrackerError as error:
+                self._refuse(error)
         if keys:  # recommendations are taken from the end
             due = dict.fromkeys(reversed(keys), "processing")
             self._scheduler.transitions(due, f"handout-send-{time()}")
         for token, i in sent:
             self._check(token, i)
+
+    def _refuse(self, error: TrackerError) -> None:
+        """Fail a function that a user's tracker can't be asked about."""
+        token, i = error.member
+        stimulus, raised = f"handout-tracker-{time()}", pickle.dumps(error)
+        key = self._runs[token].key(i)
+        err(self._scheduler, key, stimulus, exception=to_serialize(raised))
 
     def _aim(
         self, key: Any, address: str, tier: int, *, announce: bool = False

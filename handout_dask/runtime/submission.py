@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,6 @@ from distributed.protocol import pickle
 
 from handout_dask.books import RunSpec
 from handout_dask.errors import GraphError, HandoutError
-from handout_dask.function import Function
 from handout_dask.node import Cluster, Node
 from handout_dask.plans import Plan
 from handout_dask.problem import Problem
@@ -24,6 +23,8 @@ def declared_cluster(nodes: Any) -> Cluster | None:
         return nodes
     if isinstance(nodes, Iterable) and not isinstance(nodes, str | bytes | Mapping):
         listed = list(nodes)
+        if not listed:
+            raise HandoutError("nodes is empty; give at least one Node, or None")
         if all(isinstance(node, Node) for node in listed):
             return Cluster(listed)
     from handout_dask.formats.nodes import read_nodes
@@ -49,20 +50,6 @@ def pickle_tracker(tracker: ResourceTracker | None) -> bytes | None:
         ) from error
 
 
-def refuse_what_is_not_built(function: Function) -> None:
-    """Say so, instead of running without what was asked for."""
-    for what in ("timeout", "on_lost"):
-        if getattr(function, what) is not None:
-            raise GraphError(
-                f"function {function.id!r} has {what}={getattr(function, what)!r}, "
-                "which this version can't enforce yet; leave it out"
-            )
-    if function.durable:
-        raise GraphError(
-            f"function {function.id!r} is durable, but this version has no store yet"
-        )
-
-
 def sinks_of(problem: Problem) -> set[int]:
     """The functions whose results no other reads."""
     return set(range(len(problem.functions))) - set(problem.pred_of.tolist())
@@ -78,7 +65,7 @@ def kept_of(problem: Problem, keep: Any) -> set[int]:
         raise GraphError(f"keep={keep!r} must be 'all', 'sinks' or a list of ids")
     out = set()
     for id in keep:
-        if id not in problem.where:
+        if not isinstance(id, Hashable) or id not in problem.where:
             raise GraphError(
                 f"keep names function {id!r}, which the graph does not have"
             )

@@ -50,6 +50,13 @@ def test_out_writes_the_json(handout, files):
     assert out.startswith("node")
 
 
+def test_network_and_seed_are_taken(handout, files):
+    options = ("--network", "free", "--seed", 7, "--json")
+    code, out, _ = handout("plan", files.trace, "--nodes", files.nodes, *options)
+    assert (code, json.loads(out)["schedule"]) == (0, SCHEDULE)
+    assert handout("plan", files.trace, "--nodes", files.nodes, "--seed", "x")[0] == 2
+
+
 def test_allocator_billing_and_quantum_are_used(handout, files):
     options = ("--allocator", "first-available", "--billing", "held", "--quantum", 10)
     _, out, _ = handout("plan", files.trace, "--nodes", files.nodes, "--json", *options)

@@ -87,7 +87,7 @@ def test_a_failed_attempt_is_a_span_with_its_error(executor):
     run = executor.execute(_failing(_raise_own, node="n1"), raise_on_error=False)
     (span,) = [span for span in run.spans if span.function == "bad"]
     assert (span.node, span.attempt, span.outcome, span.nbytes, span.error) == (
-        "n1", 1, "failed", None, "('value', 1)",
+        "n1", 1, "failed", None, "OwnError: ('value', 1)",
     )  # fmt: skip
 
 
