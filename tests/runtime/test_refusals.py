@@ -91,8 +91,8 @@ def test_an_allocator_that_plans_nonsense_is_refused(executor):
     ("options", "text"),
     [
         ({"on_failure": "explode"}, "on_failure='explode' must be one of"),
-        ({"max_concurrency": 0}, "max_concurrency=0 must be at least 1"),
-        ({"max_concurrency": 1.5}, "max_concurrency=1.5 must be at least 1"),
+        ({"max_concurrency": 0}, "max_concurrency=0 must be an integer above 0"),
+        ({"max_concurrency": 1.5}, "max_concurrency=1.5 must be an integer above 0"),
         ({"allocator": "best"}, "there is no allocator 'best'; known: first-available"),
         ({"allocator": 7}, "7 is no allocator: it needs a method allocate"),
         ({"tracker": 7}, "7 is no ResourceTracker: it needs register"),
