@@ -19,6 +19,18 @@ CONFIG = {"distributed": {"comm": {"timeouts": {"connect": "5s"}}}}
 BASE_MEMORY = 250_000_000  # bytes that an empty worker process needs for itself
 
 
+class _Nodes(SpecCluster):
+    """A cluster that does not give a node up when it is lost for a while."""
+
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        # SpecCluster's own ends the nanny of a worker that is away some time after a
+        # loss, though the nanny may be starting it just then (2026.8.0).
+        if op == "remove":
+            super(SpecCluster, self)._update_worker_status(op, msg)
+        else:
+            super()._update_worker_status(op, msg)
+
+
 class Supervisor:
     """A Dask cluster of declared nodes on this host, one worker process for each.
 
@@ -75,7 +87,7 @@ class Supervisor:
                 node.name: {"cls": Nanny, "options": _options(node, share, security)}
                 for node in nodes
             }
-            self.cluster = SpecCluster(
+            self.cluster = _Nodes(
                 workers=workers, scheduler=scheduler, name="handout", **common
             )
 

@@ -1,6 +1,7 @@
 """Laws that were broken once: keys, caches, trackers, references, addresses."""
 
 import gc
+import os
 
 import dask
 import pytest
@@ -122,3 +123,21 @@ def test_a_run_says_so_when_its_executor_is_closed():
         run["a"]
     with pytest.raises(hd.HandoutError, match="executor is closed"):
         run.cancel()
+
+
+def test_a_node_that_is_lost_for_a_while_is_not_given_up(until):
+    def die():
+        os._exit(1)
+
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"}),
+        hd.Executor(nodes=NODES) as short,
+    ):
+        run = short.submit(Graph([Function("a", [], die, node="a")]))
+        run.wait(40)
+        until(
+            short.client,
+            lambda s: {str(w.name) for w in s.workers.values()} == set("ab"),
+        )
+        assert set(short.supervisor.cluster.workers) == {"a", "b"}
+        assert short.execute(Graph([Function("b", [], int, node="a")]))["b"] == 0
