@@ -20,7 +20,7 @@ import numpy as np
 
 EARLIEST_END, EARLIEST_START, LEAST_LOAD = 0, 1, 2
 ENDLESS = 1e30  # s
-SMALL = 20_000  # functions x nodes below which compiling or loading numba doesn't pay
+SMALL = 10_000  # functions x nodes below which compiling or loading numba doesn't pay
 
 
 def upward_rank(
