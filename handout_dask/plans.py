@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from handout_dask.graph import Graph
 from handout_dask.node import Cluster, Node
 from handout_dask.problem import Problem
 from handout_dask.rules import MOST, broken_rules, cannot_run
+from handout_dask.slack import Precedence, Step, precedence
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,54 @@ class Plan:
         out: np.ndarray = self.problem.option_guessed[chosen]
         return out
 
+    @cached_property
+    def precedence(self) -> Precedence:
+        """What each function waits for: inputs, and room on its node."""
+        return precedence(self.problem, self.node, self.option, self.start, self.end)
+
+    @property
+    def slack(self) -> np.ndarray:
+        """(n,) [s]: by how much the end of each function can slip.
+
+        The makespan doesn't grow if one function ends later by that much, each keeps
+        its node and its run time, and takes room after the same functions as planned.
+        """
+        return self.precedence.slack
+
+    @property
+    def critical_steps(self) -> tuple[Step, ...]:
+        """A chain of functions that makes the makespan, first to last.
+
+        Each is bound by the one before it, and its ``because`` says how. The chain
+        begins after 0 only where something held, or nothing, binds its first.
+        """
+        bound = self.precedence
+        return tuple(bound.step(i) for i in bound.critical())
+
+    @property
+    def critical_path(self) -> tuple[Hashable, ...]:
+        """The ids of `critical_steps`."""
+        functions = self.problem.functions
+        return tuple(functions[i].id for i in self.precedence.critical())
+
+    def explain(self, id: Hashable) -> Any:
+        """Why a function runs where and when it does, as data and, by str(), as text.
+
+        Returns
+        -------
+        PlanExplanation
+            With what its start is bound by, its slack, what each other node would have
+            given, and why the rest refuse it.
+
+        Raises
+        ------
+        GraphError
+            If the plan has no such function.
+        """
+        from handout_dask.explanation import explain_plan
+
+        return explain_plan(self, id)
+
     def __getitem__(self, id: Hashable) -> Placement:
         return self._placement(self.problem.where[id])
 
@@ -221,8 +271,9 @@ def plan(
         Where it may run.
     allocator : str or Allocator
         Who decides.
-    network : {"free"}
-        How transfers are assumed to behave: free ones don't compete.
+    network : {"free", "oneport"}
+        How transfers are assumed to behave: free ones don't compete; or each node sends
+        one result at a time and receives one, and plans allow for the waiting.
 
     Returns
     -------
@@ -236,8 +287,6 @@ def plan(
     AllocationError
         If there is no such allocator, or its plan breaks a rule.
     """
-    if network != "free":
-        raise AllocationError(f"plans assume the free network; not {network!r}")
     if not isinstance(graph, Graph):
         raise GraphError(f"a plan is made for a Graph, not {type(graph).__name__}")
     if isinstance(nodes, str | bytes | Node) or not isinstance(
@@ -248,7 +297,7 @@ def plan(
             "handout_dask.formats.nodes.read_nodes reads a file"
         )
     cluster = nodes if isinstance(nodes, Cluster) else Cluster(nodes)
-    return allocate(Problem(graph, cluster), allocator)
+    return allocate(Problem(graph, cluster, network=network), allocator)
 
 
 def allocate(problem: Problem, allocator: Any) -> Plan:
@@ -265,6 +314,10 @@ def allocate(problem: Problem, allocator: Any) -> Plan:
             f"allocator {allocator!r} returned {type(made).__name__}, not a Plan; "
             "Plan.from_assignment makes one"
         )
+    if problem.network == "oneport" and not problem.held:
+        from handout_dask.allocators.contention import as_played
+
+        made = as_played(made)
     took = perf_counter() - begin
     check_plan(made, problem)
     name = made.allocator

@@ -16,7 +16,7 @@ import numpy as np
 
 from handout_dask.costs import Cost
 from handout_dask.edges import measure_edges
-from handout_dask.errors import UnsatisfiableError
+from handout_dask.errors import AllocationError, UnsatisfiableError
 from handout_dask.function import Function, WithFunction
 from handout_dask.graph import Graph
 from handout_dask.held import WHOLE, Held, HeldArrays, held_arrays
@@ -25,6 +25,7 @@ from handout_dask.node import TOLERANCE, Cluster, Node
 
 __all__ = ["TOLERANCE", "Held", "Lack", "Problem", "explain_refusal"]
 
+NETWORKS = ("free", "oneport")
 DEFAULT_TIME = 1000.0  # ms, where no function of the graph declares a time
 
 
@@ -39,6 +40,9 @@ class Problem:
         The nodes to use.
     held : sequence of Held
         Demands that are taken on the nodes for a time.
+    network : {"free", "oneport"}
+        Whether transfers don't compete, or each node sends one result at a time and
+        receives one.
 
     Attributes
     ----------
@@ -68,10 +72,19 @@ class Problem:
     """
 
     def __init__(
-        self, graph: Graph, cluster: Cluster, *, held: Sequence[Held] = ()
+        self,
+        graph: Graph,
+        cluster: Cluster,
+        *,
+        held: Sequence[Held] = (),
+        network: str = "free",
     ) -> None:
+        if network not in NETWORKS:
+            known = ", ".join(NETWORKS)
+            raise AllocationError(f"network {network!r} must be one of {known}")
         self.graph = graph
         self.cluster = cluster
+        self.network = network
         self.held = tuple(held)
         self.functions: tuple[Function, ...] = graph.links().functions
         self.nodes: tuple[Node, ...] = cluster.nodes

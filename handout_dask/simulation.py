@@ -16,9 +16,8 @@ from handout_dask.events import Span
 from handout_dask.loss import Losses
 from handout_dask.plans import Plan
 from handout_dask.player import Player
-from handout_dask.problem import Problem
+from handout_dask.problem import NETWORKS, Problem
 
-NETWORKS = ("free", "oneport")
 ORDERS = ("ready", "strict")
 
 

@@ -30,7 +30,7 @@ ANYTHING = {"__init__", "cli"}
 # Top-level modules from the ground up: each imports only what stands before it.
 ORDER = [
     "errors", "costs", "retry", "function", "graph", "edges", "node", "held", "lacks",
-    "problem", "rules", "plans",
+    "problem", "rules", "shelves", "slack", "plans", "offers", "explanation",
 ]  # fmt: skip
 
 # Packages of extras, imported inside the functions that need them.
@@ -42,6 +42,7 @@ LATE = {
     ("graph", "dask"),
     ("plans", "handout_dask.allocators"),
     ("plans", "handout_dask.allocators.engine"),
+    ("plans", "handout_dask.explanation"),
     ("runtime.submission", "handout_dask.formats.nodes"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 import subprocess
 import sys
@@ -37,6 +38,16 @@ def test_readme_example_runs_and_is_short(tmp_path: Path) -> None:
     statements = [line for line in code.splitlines() if line.strip()]
     assert len(statements) <= 15
     assert "photo of 3, 10! on " in run(code, tmp_path)
+
+
+def test_readme_sessions_print_what_they_show() -> None:
+    text = "\n".join(examples("README.md", "pycon"))
+    session = doctest.DocTestParser().get_doctest(text, {}, "README.md", None, 0)
+    told: list[str] = []
+    assert doctest.DocTestRunner().run(session, out=told.append).failed == 0, "".join(
+        told
+    )
+    assert session.examples
 
 
 def test_contributing_example_runs(tmp_path: Path) -> None:

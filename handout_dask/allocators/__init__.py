@@ -18,7 +18,13 @@ GROUP = "handout_dask.allocators"
 TABLE = {
     "first-available": "first_available:FirstAvailable",
     "load-balanced": "load_balanced:LoadBalanced",
-    "time": "heft:Time",
+    "time": "makespan:Time",
+    "throughput": "throughput:Throughput",
+    "packing": "packing:Packing",
+    "locality": "locality:Locality",
+    "ml": "ml:ML",
+    "iot": "iot:IoT",
+    "data": "data:Data",
 }
 
 

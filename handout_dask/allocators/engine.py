@@ -1,61 +1,125 @@
 """The shared placing engine: a Problem and an order in, a Plan out. Pure.
 
-Every allocator is a choice of order and rule over `place`; HEFT's upward rank is here
-too, since several of them use it.
+Every allocator is a choice of order and weights over `place`; HEFT's upward rank is
+here too, since several of them use it.
 """
 
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
 from handout_dask.allocators import kernel
+from handout_dask.allocators.kernel import Arrays as Arrays
 from handout_dask.errors import AllocationError
 from handout_dask.node import TOLERANCE
 from handout_dask.plans import Plan
 from handout_dask.problem import Problem
 
-EARLIEST_END = kernel.EARLIEST_END
-EARLIEST_START = kernel.EARLIEST_START
-LEAST_LOAD = kernel.LEAST_LOAD
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much each thing counts in the score of a function on a node; least wins.
+
+    Equal scores go to the earlier end, then to the first node, then to the first
+    alternative; where nothing but `start` and `load` counts, to the first node at once.
+
+    Parameters
+    ----------
+    end, start : float
+        Per second at which the function ends, starts.
+    money : float
+        Per money that its run costs, by the second of function.
+    moved : float
+        Per MB of its inputs that are on other nodes.
+    load : float
+        Per second that the node is busy already, divided by its slots.
+    leftover : float
+        Per room that stays free beside the function when it starts: for each finite
+        resource the free fraction, summed.
+    """
+
+    end: float = 0.0
+    start: float = 0.0
+    money: float = 0.0
+    moved: float = 0.0
+    load: float = 0.0
+    leftover: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what a bound of the score can't be told for.
+
+        Raises
+        ------
+        AllocationError
+            If a weight is negative or not finite, or all are 0.
+        """
+        weights = astuple(self)
+        if not all(0 <= w < np.inf for w in weights) or not any(weights):
+            raise AllocationError(
+                f"{self!r}: weights are finite and not negative, and not all 0"
+            )
+
+
+EARLIEST_END = Weights(end=1.0)
+EARLIEST_START = Weights(start=1.0)
+LEAST_LOAD = Weights(load=1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Arrays:
-    """What the kernels read of a Problem."""
+class Begun:
+    """What has begun, and stays as it is while the rest is planned.
 
-    succ_ptr: np.ndarray  # (n + 1,)
-    succ_of: np.ndarray  # (e,)
-    succ_mb: np.ndarray  # (e,) [MB]
-    latency: np.ndarray  # (m, m) [s]
-    slow: np.ndarray  # (m, m) [s/MB]
-    held: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-    slack: np.ndarray  # (r,) what a sum of demands may exceed a room by
+    Functions that have not begun have node -1; their other entries are not read.
+    """
+
+    node: np.ndarray  # (n,) int
+    option: np.ndarray  # (n,) int, the cost alternative that runs
+    start: np.ndarray  # (n,) float [s]
+    end: np.ndarray  # (n,) float [s], known or expected
 
 
-def arrays(problem: Problem) -> Arrays:
-    """The kernels' view of a Problem."""
-    succ_ptr, succ_of = problem.succs_arrays
-    order = np.argsort(problem.pred_of, kind="stable")
-    bandwidth = problem.cluster.bandwidth
-    slow = np.divide(1.0, bandwidth, out=np.zeros_like(bandwidth), where=bandwidth > 0)
-    room = np.where(np.isfinite(problem.room), problem.room, 0.0)
+def arrays(problem: Problem, assigned: np.ndarray | None = None) -> Arrays:
+    """The kernels' view of a Problem, pins and groups replaced by an assignment."""
+    p, n = problem, len(problem.functions)
+    slow = np.zeros_like(p.cluster.bandwidth)
+    np.divide(1.0, p.cluster.bandwidth, out=slow, where=p.cluster.bandwidth > 0)
+    latency = p.cluster.latency / 1e3
+    np.fill_diagonal(slow, 0.0)
+    np.fill_diagonal(latency, 0.0)
+    room = np.where(np.isfinite(p.room), p.room, 0.0)
     slack = TOLERANCE * room.max(axis=0, initial=1e-9)
-    latency = problem.cluster.latency / 1e3
-    mb = problem.pred_mb[order]
-    return Arrays(succ_ptr, succ_of, mb, latency, slow, problem.held_arrays, slack)
+    pin, group = p.pin, p.group
+    if assigned is not None:
+        pin = np.ascontiguousarray(assigned, dtype=np.int64)
+        group = np.full(n, -1, dtype=np.int64)
+    return Arrays(
+        p.pred_ptr, p.pred_of, p.pred_mb, *p.succs_arrays, p.option_ptr, p.option_work,
+        p.option_class, p.need, np.ascontiguousarray(p.rate), p.kind, p.room, latency,
+        slow, pin, group, *p.held_arrays, slack,
+    )  # fmt: skip
 
 
-def upward_rank(problem: Problem) -> np.ndarray:
-    """Upward rank of each function [s], by mean run times and mean transfer times.
+def upward_rank(
+    problem: Problem,
+    by: str = "mean",
+    transfer: bool = True,
+    path: str | None = None,
+) -> np.ndarray:
+    """Upward rank of each function [s], by its run times and mean transfer times.
 
     Parameters
     ----------
     problem : Problem
         With n functions.
+    by : {"mean", "best", "worst"}
+        Which of the times on the nodes that can run a function counts.
+    transfer : bool
+        Whether transfers count.
+    path : {"numpy", "compiled"}, optional
+        As for `place`.
 
     Returns
     -------
@@ -68,24 +132,31 @@ def upward_rank(problem: Problem) -> np.ndarray:
     heterogeneous computing, IEEE TPDS 13(3), 2002, doi:10.1109/71.993206. The means are
     over the nodes that can run the function; of several alternatives the least counts.
     """
-    a = arrays(problem)
     m = len(problem.nodes)
-    nodes_of_kind = np.bincount(problem.kind, minlength=len(problem.kinds))
     runs = problem.rate > 0
     inverse = np.divide(1.0, problem.rate, out=np.zeros_like(problem.rate), where=runs)
-    able = np.maximum(runs @ nodes_of_kind, 1)
-    mean = (inverse @ nodes_of_kind) / able  # (c,) [s per s of work]
-    mean[~runs.any(axis=1)] = np.inf
-    mean_of = mean[problem.option_class]
-    runs_somewhere = np.isfinite(mean_of)  # 0 s of what runs nowhere is not NaN
-    times = np.full(len(mean_of), np.inf)
-    np.multiply(problem.option_work, mean_of, out=times, where=runs_somewhere)
-    mean_time = np.minimum.reduceat(times, problem.option_ptr[:-1])
-    off = ~np.eye(m, dtype=bool)
-    latency = float(a.latency[off].mean()) if m > 1 else 0.0
-    slow = float(a.slow[off].mean()) if m > 1 else 0.0
-    rank, _ = kernel.functions(len(mean_time) * m)
-    out: np.ndarray = rank(a.succ_ptr, a.succ_of, a.succ_mb, mean_time, latency, slow)
+    if by == "mean":
+        nodes_of_kind = np.bincount(problem.kind, minlength=len(problem.kinds))
+        pace = (inverse @ nodes_of_kind) / np.maximum(runs @ nodes_of_kind, 1)
+    elif by == "best":
+        pace = np.where(runs, inverse, np.inf).min(axis=1, initial=np.inf)
+    elif by == "worst":
+        pace = inverse.max(axis=1, initial=0.0)
+    else:
+        raise AllocationError(f"upward rank by {by!r}: it is mean, best or worst")
+    pace[~runs.any(axis=1)] = np.inf
+    pace_of = pace[problem.option_class]  # (o,) [s per s of work]
+    times = np.full(len(pace_of), np.inf)  # 0 s of what runs nowhere is not NaN
+    np.multiply(problem.option_work, pace_of, out=times, where=np.isfinite(pace_of))
+    time = np.minimum.reduceat(times, problem.option_ptr[:-1])
+    latency = slow = 0.0
+    if transfer and m > 1:
+        a = arrays(problem)
+        latency = float(a.latency.sum() / (m * m - m))
+        slow = float(a.slow.sum() / (m * m - m))
+    rank, *_ = kernel.functions(len(time), path)
+    links = problem.pred_ptr, problem.pred_of, problem.pred_mb
+    out: np.ndarray = rank(*links, time, latency, slow)
     return out
 
 
@@ -139,31 +210,63 @@ def node_order(problem: Problem, key: np.ndarray, assigned: np.ndarray) -> np.nd
     return rank
 
 
+def topological(
+    problem: Problem, key: np.ndarray, path: str | None = None
+) -> np.ndarray:
+    """(n,) int: functions by key, except that none comes before a predecessor."""
+    n = len(key)
+    order = np.argsort(key, kind="stable")
+    rank = np.empty(n, dtype=np.int64)
+    rank[order] = np.arange(n)
+    reader = np.repeat(np.arange(n), np.diff(problem.pred_ptr))
+    if (rank[problem.pred_of] < rank[reader]).all():
+        return order
+    _, sort, _ = kernel.functions(n, path)
+    out: np.ndarray = sort(key, problem.pred_ptr, *problem.succs_arrays)
+    return out
+
+
 def place(
     problem: Problem,
     *,
     key: np.ndarray | None = None,
-    rule: int = EARLIEST_END,
+    weights: Weights = EARLIEST_END,
+    price: np.ndarray | None = None,
+    bias: np.ndarray | None = None,
     assigned: np.ndarray | None = None,
     in_order: bool = False,
+    begun: Begun | None = None,
+    now: float = 0.0,
+    path: str | None = None,
     allocator: str = "",
 ) -> Plan:
-    """Place functions one after the other, each on the node that the rule prefers.
+    """Place functions one after the other, each on the node where its score is least.
 
     Parameters
     ----------
     problem : Problem
-        Feasible.
+        Feasible; n functions, m nodes.
     key : (n,) array, optional
         Of the functions whose predecessors are placed, the one with the smallest key is
         next; without, the one that became ready first.
-    rule : int
-        EARLIEST_END, EARLIEST_START or LEAST_LOAD; ties go to the first node.
+    weights : Weights
+        What the score is made of.
+    price : (m,) array, optional
+        What a second of function costs on each node; default: money.
+    bias : (n, m) array, optional
+        Seconds that are added to a function's end in its score, such as those that
+        must follow it.
     assigned : (n,) int array, optional
         The node of each function, where it is given.
     in_order : bool
         Whether functions of a node start in the order of the key, instead of filling
         gaps.
+    begun : Begun, optional
+        What has begun already, and is not placed again.
+    now : float
+        Nothing else starts earlier [s].
+    path : {"numpy", "compiled"}, optional
+        Who computes; the plan is the same. Default: what is faster.
     allocator : str
         What the plan shall say it is from.
 
@@ -171,29 +274,47 @@ def place(
     -------
     Plan
         Not yet checked.
+
+    Raises
+    ------
+    AllocationError
+        If what is held somewhere for ever leaves no room for a function.
     """
     n, m = len(problem.functions), len(problem.nodes)
-    if not n:
-        nothing = np.zeros(0)
-        return Plan(problem, nothing.astype(int), nothing.astype(int), nothing, nothing,
-                    allocator=allocator)  # fmt: skip
-    a = arrays(problem)
-    _, run = kernel.functions(n * m)
-    given: Any = np.zeros(n) if key is None else np.asarray(key, dtype=float)
-    pin = problem.pin if assigned is None else np.asarray(assigned, dtype=np.int64)
-    group = problem.group if assigned is None else np.full(n, -1, dtype=np.int64)
-    node, option, start, end = run(
-        given, key is None, rule, in_order, problem.pred_ptr, problem.pred_of,
-        problem.pred_mb, a.succ_ptr, a.succ_of, problem.option_ptr, problem.option_work,
-        problem.option_class, problem.need, problem.rate, problem.kind, problem.room,
-        a.latency, a.slow, pin, group, *a.held, a.slack,
-    )  # fmt: skip
-    if (node < 0).any():
-        i = next(i for i in range(n) if node[i] < 0)
-        problem.require_feasible()
-        where = "on any node" if assigned is None else "on the node it is assigned to"
-        raise AllocationError(
-            f"function {problem.functions[i].id!r} finds no room {where}: what is held "
-            "there already does not end"
-        )
+    if begun is None:
+        node = np.full(n, -1, dtype=np.int64)
+        option, start, end = np.zeros(n, dtype=np.int64), np.zeros(n), np.zeros(n)
+    else:
+        node, option = (np.array(x, dtype=np.int64) for x in (begun.node, begun.option))
+        start, end = (np.array(x, dtype=float) for x in (begun.start, begun.end))
+    if n:
+        order = np.zeros(0, dtype=np.int64)
+        if key is not None:
+            key = np.where(node >= 0, -np.inf, key)
+            order = topological(problem, key, path)
+            order = order[node[order] < 0]
+        if price is None:
+            price = np.array([x.price for x in problem.nodes]) / 3600.0
+        _, _, run = kernel.functions(n + n * m // 256, path)  # nodes count in NumPy
+        run(
+            arrays(problem, assigned), order, bool(in_order), _floats(weights),
+            np.ascontiguousarray(price, dtype=float),
+            np.ascontiguousarray(np.zeros((0, m)) if bias is None else bias, float),
+            node, option, start, end, float(now),
+        )  # fmt: skip
+        if node.min() < 0:
+            raise _no_room(problem, int(node.argmin()), assigned)
     return Plan(problem, node, option, start, end, allocator=allocator)
+
+
+def _floats(weights: Weights) -> tuple[float, ...]:
+    return tuple(float(w) for w in astuple(weights))
+
+
+def _no_room(problem: Problem, i: int, assigned: np.ndarray | None) -> AllocationError:
+    problem.require_feasible()
+    where = "on any node" if assigned is None else "on the node it is assigned to"
+    return AllocationError(
+        f"function {problem.functions[i].id!r} finds no room {where}: what is held "
+        "there already does not end"
+    )

@@ -19,4 +19,4 @@ class FirstAvailable:
 
     def allocate(self, problem: Problem) -> Plan:
         """A plan in which nothing waits beside a free node that fits."""
-        return place(problem, rule=EARLIEST_START, allocator=repr(self))
+        return place(problem, weights=EARLIEST_START, allocator=repr(self))

@@ -1,12 +1,11 @@
-"""The placing kernel: functions in order of a key, each to the node a rule prefers.
+"""The placing kernel: functions one after the other, each where its score is least.
 
-Plain Python over numpy arrays, so that the same source runs as it is on small problems
-and compiled by numba on large ones, with the same result. Knows only arrays.
+Plain Python over numpy arrays that numba compiles. Knows only arrays. `vector` holds
+the same in NumPy, with the same result; `functions` says which of both is used.
 
-A node's occupation is a step function of time: segment s of node j begins at
-``time[j, s]`` and leaves ``free[j, s, :]`` of each resource; neighbours that are alike
-are one segment, the last never ends. So a gap is found by walking segments, whatever
-mix of slots, cores, memory and other resources binds.
+For each function a lower bound of the score on all nodes comes first: its inputs have
+arrived, a slot may be free. Only nodes that could still win are searched for room; the
+order in which they are looked at doesn't change who wins.
 """
 
 from __future__ import annotations
@@ -14,262 +13,324 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-EARLIEST_END, EARLIEST_START, LEAST_LOAD = 0, 1, 2
+from handout_dask.allocators import timeline
+from handout_dask.allocators.compiling import compile_kernel
+from handout_dask.errors import AllocationError
+
 ENDLESS = 1e30  # s
-SMALL = 10_000  # functions x nodes below which compiling or loading numba doesn't pay
+SMALL = 10_000  # functions below which loading numba (0.5 s) doesn't pay
+
+
+class Arrays(NamedTuple):
+    """What kernels read of a Problem; all C-contiguous, int64 or float64."""
+
+    pred_ptr: Any  # (n + 1,)
+    pred_of: Any  # (e,)
+    pred_mb: Any  # (e,) [MB]
+    succ_ptr: Any  # (n + 1,)
+    succ_of: Any  # (e,)
+    option_ptr: Any  # (n + 1,)
+    option_work: Any  # (o,) [s] at speed 1
+    option_class: Any  # (o,)
+    need: Any  # (c, r)
+    rate: Any  # (c, k)
+    kind: Any  # (m,)
+    room: Any  # (k, r)
+    latency: Any  # (m, m) [s], diagonal 0
+    slow: Any  # (m, m) [s/MB], diagonal 0
+    pin: Any  # (n,)
+    group: Any  # (n,)
+    held_node: Any  # (h,)
+    held_start: Any  # (h,) [s]
+    held_end: Any  # (h,) [s]
+    held_need: Any  # (h, r)
+    slack: Any  # (r,) what a sum of demands may exceed a room by
 
 
 def upward_rank(
-    succ_ptr: Any, succ_of: Any, succ_mb: Any, mean_time: Any, latency: Any, slow: Any
+    pred_ptr: Any, pred_of: Any, pred_mb: Any, time: Any, latency: Any, slow: Any
 ) -> Any:
-    """Seconds from the start of each function to the end of the graph, in the mean."""
-    n = len(mean_time)
-    rank = np.zeros(n)
-    for i in range(n - 1, -1, -1):
-        longest = 0.0
-        for e in range(succ_ptr[i], succ_ptr[i + 1]):
-            path = latency + succ_mb[e] * slow + rank[succ_of[e]]
-            if path > longest:
-                longest = path
-        rank[i] = mean_time[i] + longest
+    """Seconds from the start of each function to the end of the graph."""
+    rank = np.zeros(len(time))
+    for i in range(len(time) - 1, -1, -1):
+        rank[i] += time[i]  # the longest path after it is known by now
+        for e in range(pred_ptr[i], pred_ptr[i + 1]):
+            path = latency + pred_mb[e] * slow + rank[i]
+            if path > rank[pred_of[e]]:
+                rank[pred_of[e]] = path
     return rank
 
 
-def find_start(time: Any, free: Any, count: Any, j: Any, ready: Any, span: Any,
-               need: Any, slack: Any) -> Any:  # fmt: skip
-    """The earliest start from `ready` on with room for `need` for `span` seconds.
-
-    inf if there is none, since what is held does not end.
-    """
-    lo, hi = 0, count[j] - 1
-    while lo < hi:  # the last segment that begins at or before `ready`
-        mid = (lo + hi + 1) // 2
-        if time[j, mid] <= ready:
-            lo = mid
-        else:
-            hi = mid - 1
-    start = ready
-    s = lo
-    while True:
-        fits = True
-        for r in range(len(need)):
-            # What is not needed may be overdrawn: held intervals can exceed the room.
-            if need[r] > 0.0 and need[r] > free[j, s, r] + slack[r]:
-                fits = False
-                break
-        if not fits:
-            s += 1
-            if s >= count[j]:
-                return np.inf
-            start = time[j, s]
-            continue
-        if s + 1 >= count[j] or time[j, s + 1] >= start + span:
-            return start
-        s += 1
-
-
-def cut(time: Any, free: Any, count: Any, j: Any, at: Any) -> Any:
-    """Make a segment of node j begin at `at`; returns its number."""
-    lo, hi = 0, count[j] - 1
-    while lo < hi:
-        mid = (lo + hi + 1) // 2
-        if time[j, mid] <= at:
-            lo = mid
-        else:
-            hi = mid - 1
-    if time[j, lo] == at:
-        return lo
-    for s in range(count[j], lo + 1, -1):
-        time[j, s] = time[j, s - 1]
-        free[j, s] = free[j, s - 1]
-    time[j, lo + 1] = at
-    free[j, lo + 1] = free[j, lo]
-    count[j] += 1
-    return lo + 1
-
-
-def alike(free: Any, j: Any, s: Any, slack: Any) -> Any:
-    """Whether segment s of node j leaves the same as the one before it."""
-    for r in range(free.shape[2]):
-        a, b = free[j, s, r], free[j, s - 1, r]
-        if a != b and abs(a - b) > slack[r]:  # inf == inf
-            return False
-    return True
-
-
-def take(time: Any, free: Any, count: Any, j: Any, start: Any, end: Any, need: Any,
-         slack: Any) -> Any:  # fmt: skip
-    """Take `need` of node j from start to end, where it is known to fit."""
-    if end <= start:
-        return
-    first = cut(time, free, count, j, start)
-    last = cut(time, free, count, j, end)
-    for s in range(first, last):
-        for r in range(len(need)):
-            # A class without demand must not turn an unlimited room into NaN.
-            if need[r] > 0.0:
-                free[j, s, r] -= need[r]
-    for s in (last, first):  # the inner segments differ as they did before
-        if s > 0 and alike(free, j, s, slack):
-            for k in range(s, count[j] - 1):
-                time[j, k] = time[j, k + 1]
-                free[j, k] = free[j, k + 1]
-            count[j] -= 1
-
-
-def place(key: Any, by_ready: Any, rule: Any, in_order: Any, pred_ptr: Any,
-          pred_of: Any, pred_mb: Any, succ_ptr: Any, succ_of: Any, option_ptr: Any,
-          option_work: Any, option_class: Any, need: Any, rate: Any, kind: Any,
-          room: Any, latency: Any, slow: Any, pin: Any, group: Any, held_node: Any,
-          held_start: Any, held_end: Any, held_need: Any,
-          slack: Any) -> Any:  # fmt: skip
-    """Place all functions; returns node, option, start and end of each.
-
-    Parameters
-    ----------
-    key : (n,) float
-        Of the functions whose predecessors are placed, the smallest goes first.
-    by_ready : bool
-        Use the time at which the last predecessor ends as the key instead.
-    rule : int
-        Which node is preferred: EARLIEST_END, EARLIEST_START, LEAST_LOAD.
-    in_order : bool
-        On each node, start no function before one that was placed there earlier.
-    held_* : (h,), (h,), (h,), (h, r)
-        What is taken already.
-    others
-        As in Problem; latency (m, m) [s], slow (m, m) [s/MB].
-    """
-    n, m, r_count = len(pin), len(kind), need.shape[1]
-    size = 16
-    time = np.zeros((m, size))
-    free = np.zeros((m, size, r_count))
-    count = np.ones(m, dtype=np.int64)
-    for j in range(m):
-        free[j, 0] = room[kind[j]]
-    last_start = np.zeros(m)
-    load = np.zeros(m)
-    node = np.full(n, -1, dtype=np.int64)
-    option = np.zeros(n, dtype=np.int64)
-    start = np.zeros(n)
-    end = np.zeros(n)
-    groups = 0
-    for i in range(n):
-        groups = max(groups, group[i] + 1)
-    chosen = np.full(groups, -1, dtype=np.int64)  # the node of each group
-    able = np.ones((groups, m), dtype=np.bool_)  # where all of a group can run
-    for i in range(n):
-        if group[i] >= 0:
-            for j in range(m):
-                runs = False
-                for o in range(option_ptr[i], option_ptr[i + 1]):
-                    if rate[option_class[o], kind[j]] > 0.0:
-                        runs = True
-                able[group[i], j] = able[group[i], j] and runs
-
-    for h in range(len(held_node)):
-        j = held_node[h]
-        if count[j] + 2 > size:
-            time = np.concatenate((time, np.zeros((m, size))), axis=1)
-            free = np.concatenate((free, np.zeros((m, size, r_count))), axis=1)
-            size *= 2
-        take(time, free, count, j, held_start[h], held_end[h], held_need[h], slack)
-        load[j] += min(held_end[h] - held_start[h], ENDLESS) / room[kind[j], 0]
-
-    missing = np.zeros(n, dtype=np.int64)
+def topological(key: Any, pred_ptr: Any, succ_ptr: Any, succ_of: Any) -> Any:
+    """Functions by key, except that none comes before one of its predecessors."""
+    n = len(key)
+    missing = pred_ptr[1:] - pred_ptr[:-1]
+    order = np.zeros(n, np.int64)
     heap = [(0.0, 0) for _ in range(0)]
     for i in range(n):
-        missing[i] = pred_ptr[i + 1] - pred_ptr[i]
         if missing[i] == 0:
-            heapq.heappush(heap, (0.0 if by_ready else key[i], i))
-    while len(heap) > 0:
+            heapq.heappush(heap, (key[i], i))
+    for count in range(n):
         _, i = heapq.heappop(heap)
-        best_node, best_option = -1, 0
-        best_start = best_end = best_score = np.inf
-        for j in range(m):
-            if pin[i] >= 0 and pin[i] != j:
-                continue
-            if group[i] >= 0:
-                if chosen[group[i]] >= 0 and chosen[group[i]] != j:
-                    continue
-                if not able[group[i], j]:
-                    continue
-            ready = last_start[j] if in_order else 0.0
-            for e in range(pred_ptr[i], pred_ptr[i + 1]):
-                u = pred_of[e]
-                a = node[u]
-                arrival = end[u]
-                if a != j:
-                    arrival += latency[a, j] + pred_mb[e] * slow[a, j]
-                if arrival > ready:
-                    ready = arrival
-            if rule == EARLIEST_END and ready >= best_end:
-                continue  # it can't end earlier here than on a node seen already
-            for o in range(option_ptr[i], option_ptr[i + 1]):
-                c = option_class[o]
-                speed = rate[c, kind[j]]
-                if speed <= 0.0:
-                    continue
-                span = option_work[o] / speed
-                if rule == EARLIEST_END and ready + span >= best_end:
-                    continue
-                at = find_start(time, free, count, j, ready, span, need[c], slack)
-                if at == np.inf:
-                    continue
-                if rule == EARLIEST_END:
-                    score = at + span
-                elif rule == EARLIEST_START:
-                    score = at
-                else:
-                    score = load[j]
-                if score < best_score or (score == best_score and best_node == j
-                                          and at + span < best_end):  # fmt: skip
-                    best_score, best_node, best_option = score, j, o
-                    best_start, best_end = at, at + span
-        j = best_node
-        if j < 0:
-            return node, option, start, end  # the caller sees node == -1
-        node[i], option[i] = j, best_option - option_ptr[i]
-        start[i], end[i] = best_start, best_end
-        last_start[j] = max(last_start[j], best_start)
-        c = option_class[best_option]
-        load[j] += (best_end - best_start) / room[kind[j], 0]
-        if group[i] >= 0:
-            chosen[group[i]] = j
-        if count[j] + 2 > size:
-            time = np.concatenate((time, np.zeros((m, size))), axis=1)
-            free = np.concatenate((free, np.zeros((m, size, r_count))), axis=1)
-            size *= 2
-        take(time, free, count, j, best_start, best_end, need[c], slack)
+        order[count] = i
         for e in range(succ_ptr[i], succ_ptr[i + 1]):
             v = succ_of[e]
             missing[v] -= 1
             if missing[v] == 0:
-                when = 0.0
-                for p in range(pred_ptr[v], pred_ptr[v + 1]):
-                    when = max(when, end[pred_of[p]])
-                heapq.heappush(heap, (when if by_ready else key[v], v))
-    return node, option, start, end
+                heapq.heappush(heap, (key[v], v))
+    return order
+
+
+def score_of(weights: Any, end: Any, start: Any, wait: Any, money: Any, away: Any,
+             load: Any) -> Any:  # fmt: skip
+    """The score but for what stays free; never less for a later start and end."""
+    w_end, w_start, w_money, w_moved, w_load, _ = weights
+    rest = w_money * money + w_moved * away + w_load * load
+    return (w_end * (end + wait) + w_start * start) + rest
+
+
+def leftover(free: Any, s: Any, need: Any, c: Any, room: Any, k: Any) -> Any:
+    """The fractions of finite rooms that stay free beside `need`, summed."""
+    total = 0.0
+    for r in range(need.shape[1]):
+        if 0.0 < room[k, r] < np.inf:
+            total += (free[s, r] - need[c, r]) / room[k, r]
+    return total
+
+
+def precedes(by_end: Any, end: Any, j: Any, best_end: Any, best: Any) -> Any:
+    """Whether (end, j) goes before (best_end, best) when their scores are equal."""
+    if by_end and end != best_end:
+        return end < best_end
+    return j < best or (j == best and end < best_end)
+
+
+def when_ready(pred_ptr: Any, pred_of: Any, i: Any, end: Any, now: Any) -> Any:
+    """When the last predecessor of function i has ended."""
+    when = now
+    for e in range(pred_ptr[i], pred_ptr[i + 1]):
+        when = max(when, end[pred_of[e]])
+    return when
+
+
+def fill(a: Any, desk: Any, order: Any, in_order: Any, weights: Any, price: Any,
+         bias: Any, node: Any, option: Any, start: Any, end: Any,
+         now: Any) -> Any:  # fmt: skip
+    """As `place`, on a desk that is laid out."""
+    (pred_ptr, pred_of, pred_mb, succ_ptr, succ_of, option_ptr, option_work,
+     option_class, need, rate, kind, room, latency, slow, pin, group, held_node,
+     held_start, held_end, held_need, slack) = a  # fmt: skip
+    (time, free, spot, edge, load, floor, chosen, able, missing, ready, away, spans,
+     low, bound) = desk  # fmt: skip
+    n, m = len(pin), len(kind)
+    w_end, _, w_money, w_moved, _, w_left = weights
+    by_end = w_end + w_money + w_moved + w_left > 0.0
+    for h in range(len(held_node)):
+        j, lo, hi = held_node[h], held_start[h], held_end[h]
+        load[j] += min(hi - lo, ENDLESS) / room[kind[j], 0]
+        timeline.take(time, free, spot, edge, j, lo, hi, held_need, h, slack)
+    by_ready, count = len(order) == 0, len(order)
+    heap = [(0.0, 0) for _ in range(0)]
+    for i in range(n):
+        if node[i] >= 0:
+            j, c = node[i], option_class[option_ptr[i] + option[i]]
+            load[j] += (end[i] - start[i]) / room[kind[j], 0]
+            lo, hi = max(start[i], now), end[i]
+            timeline.take(time, free, spot, edge, j, lo, hi, need, c, slack)
+            if in_order:
+                floor[j] = max(floor[j], start[i])
+            if group[i] >= 0:
+                chosen[group[i]] = j
+        elif by_ready:
+            count += 1
+            for e in range(pred_ptr[i], pred_ptr[i + 1]):
+                if node[pred_of[e]] < 0:
+                    missing[i] += 1
+            if missing[i] == 0:
+                heapq.heappush(heap, (when_ready(pred_ptr, pred_of, i, end, now), i))
+    for turn in range(count):
+        i = heapq.heappop(heap)[1] if by_ready else order[turn]
+        fixed, mates = pin[i], group[i]
+        if mates >= 0 and chosen[mates] >= 0 and chosen[mates] != fixed:
+            fixed = chosen[mates] if fixed == -1 else -2
+        first, stop = max(fixed, 0), max(fixed + 1, 0) if fixed != -1 else m
+        for j in range(first, stop):
+            ready[j] = floor[j]
+        for e in range(pred_ptr[i], pred_ptr[i + 1]):
+            at, mb, done = node[pred_of[e]], pred_mb[e], end[pred_of[e]]
+            for j in range(first, stop):
+                arrival = done + (latency[at, j] + mb * slow[at, j])
+                ready[j] = arrival if arrival > ready[j] else ready[j]
+        if w_moved > 0.0:
+            for j in range(first, stop):
+                away[j] = 0.0
+                for e in range(pred_ptr[i], pred_ptr[i + 1]):
+                    if node[pred_of[e]] != j:
+                        away[j] += pred_mb[e]
+        best, best_option, best_start = -2, 0, 0.0
+        best_score = best_end = np.inf
+        for o in range(option_ptr[i], option_ptr[i + 1]):
+            c, work = option_class[o], option_work[o]
+            lo, hi = 0, len(spans)
+            if stop - first == 1:
+                lo, hi = kind[first], kind[first] + 1
+            for k in range(lo, hi):
+                spans[k] = work / rate[c, k] if rate[c, k] > 0.0 else np.inf
+            seed = first
+            for j in range(first, stop):
+                span = spans[kind[j]]
+                at = max(ready[j], edge[timeline.FRONT, j])
+                if at + span > edge[timeline.SHUT, j] or (
+                    span > edge[timeline.GAP, j] and at >= edge[timeline.SINCE, j]
+                ):
+                    at = max(at, edge[timeline.OPEN, j])
+                low[j], bound[j] = at + span, np.inf
+                if low[j] < np.inf and (mates < 0 or able[mates, j]):
+                    wait = bias[i, j] if len(bias) > 0 else 0.0
+                    bound[j] = score_of(
+                        weights, low[j], at, wait, span * price[j], away[j], load[j]
+                    )
+                if bound[j] < bound[seed] or (
+                    bound[j] == bound[seed] and low[j] < low[seed]
+                ):
+                    seed = j
+            for look in range(first - 1, stop):  # the most promising first
+                j = seed if look < first else look
+                if look < first and first == stop:
+                    continue
+                if bound[j] > best_score or bound[j] == np.inf:
+                    continue
+                if look >= first and j == seed:
+                    continue
+                if bound[j] == best_score and not precedes(
+                    by_end, low[j], j, best_end, best
+                ):
+                    continue  # it can't win the tie either
+                span = spans[kind[j]]
+                at, s = timeline.find_start(
+                    time, free, spot, edge, j, ready[j], span, need, c, slack
+                )
+                if at == np.inf:
+                    continue
+                until = at + span
+                wait = bias[i, j] if len(bias) > 0 else 0.0
+                score = score_of(
+                    weights, until, at, wait, span * price[j], away[j], load[j]
+                )
+                if w_left > 0.0:
+                    score += w_left * leftover(free, s, need, c, room, kind[j])
+                if score < best_score or (
+                    score == best_score and precedes(by_end, until, j, best_end, best)
+                ):
+                    best, best_option, best_score = j, o - option_ptr[i], score
+                    best_start, best_end = at, until
+        node[i], option[i], start[i], end[i] = best, best_option, best_start, best_end
+        if best < 0:
+            return
+        c = option_class[option_ptr[i] + best_option]
+        load[best] += (best_end - best_start) / room[kind[best], 0]
+        timeline.take(
+            time, free, spot, edge, best, best_start, best_end, need, c, slack
+        )
+        if in_order:
+            floor[best] = max(floor[best], best_start)
+        if mates >= 0:
+            chosen[mates] = best
+        if by_ready:
+            for e in range(succ_ptr[i], succ_ptr[i + 1]):
+                v = succ_of[e]
+                missing[v] -= 1
+                if missing[v] == 0:
+                    when = when_ready(pred_ptr, pred_of, v, end, now)
+                    heapq.heappush(heap, (when, v))
+
+
+def common_nodes(a: Arrays) -> np.ndarray:
+    """(groups, m) bool: where all functions of a group can run."""
+    able = np.ones((int(a.group.max(initial=-1)) + 1, len(a.kind)), dtype=bool)
+    for i in np.flatnonzero(a.group >= 0):
+        classes = a.option_class[a.option_ptr[i] : a.option_ptr[i + 1]]
+        able[a.group[i]] &= (a.rate[classes] > 0).any(axis=0)[a.kind]
+    return able
+
+
+def lay_out(a: Arrays, now: float) -> tuple[np.ndarray, ...]:
+    """Empty books for `fill`: timelines, of nodes, of groups, and room for bounds."""
+    n, m, able = len(a.pin), len(a.kind), common_nodes(a)
+    return (
+        *timeline.empty(a.room, a.kind, n + len(a.held_node)),
+        np.zeros(m), np.full(m, now), np.full(len(able), -1), able,
+        np.zeros(n, dtype=np.int64), np.zeros(m), np.zeros(m), np.zeros(len(a.room)),
+        np.zeros(m), np.zeros(m),
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=1)
-def compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """``(upward_rank, place)`` compiled; the first call ever takes some seconds."""
-    import numba
-    from numba.extending import register_jitable
+def compiled() -> tuple[Callable[..., Any], ...]:
+    """``(upward_rank, topological, fill)`` compiled, which the first time takes long.
 
-    for helper in (find_start, cut, alike, take):
-        register_jitable(helper)
-    jit = numba.njit(cache=True, nogil=True)
-    return jit(upward_rank), jit(place)
+    What was compiled is kept on disk beside this file, or where numba can write.
+    """
+    helpers = (
+        timeline.stretch, timeline.move, timeline.widen, timeline.segment_at,
+        timeline.find_start, timeline.cut, timeline.merge, timeline.close,
+        timeline.take, score_of, leftover, precedes, when_ready,
+    )  # fmt: skip
+    return (
+        compile_kernel(upward_rank, ()),
+        compile_kernel(topological, ()),
+        compile_kernel(fill, helpers),
+    )
 
 
-def functions(work: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """``(upward_rank, place)``, compiled where work (functions x nodes) is much."""
-    if work <= SMALL and not compiled.cache_info().currsize:
-        return upward_rank, place
-    return compiled()
+def place(a: Arrays, order: np.ndarray, in_order: bool, weights: tuple[float, ...],
+          price: np.ndarray, bias: np.ndarray, node: np.ndarray, option: np.ndarray,
+          start: np.ndarray, end: np.ndarray, now: float) -> None:  # fmt: skip
+    """Place all functions that have not begun, in node, option, start and end.
+
+    Parameters
+    ----------
+    a : Arrays
+    order : (q,) int
+        The functions to place, predecessors first; empty: as they become ready.
+    in_order : bool
+        On each node, start no function before one that was placed there earlier.
+    weights : tuple of 6 floats
+        As the fields of Weights.
+    price : (m,) float
+        Per second.
+    bias : (n, m) or (0, m) float
+        Added to the end in the score [s].
+    node, option, start, end : (n,)
+        Written; what has begun is there already, node is -1 for all others. A node
+        of -2 says that the function finds no room.
+    now : float
+        Nothing starts earlier [s].
+    """
+    fill = compiled()[2]
+    desk = lay_out(a, now)
+    fill(a, desk, order, in_order, weights, price, bias, node, option, start, end, now)
+
+
+def functions(n: int, path: str | None = None) -> tuple[Callable[..., Any], ...]:
+    """``(upward_rank, topological, place)``, compiled where that pays or is loaded.
+
+    Parameters
+    ----------
+    n : int
+        How many functions are to be placed; more where there are many nodes.
+    path : {"numpy", "compiled"}, optional
+        Use this one.
+    """
+    if path not in (None, "numpy", "compiled"):
+        raise AllocationError(f"path {path!r}: it is 'numpy' or 'compiled'")
+    small = n <= SMALL and not compiled.cache_info().currsize
+    if path == "numpy" or (path is None and small):
+        from handout_dask.allocators import vector
+
+        return vector.upward_rank, topological, vector.place
+    return (*compiled()[:2], place)

@@ -19,4 +19,4 @@ class LoadBalanced:
 
     def allocate(self, problem: Problem) -> Plan:
         """A plan with about the same busy time on every slot."""
-        return place(problem, rule=LEAST_LOAD, allocator=repr(self))
+        return place(problem, weights=LEAST_LOAD, allocator=repr(self))

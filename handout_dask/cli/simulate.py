@@ -15,8 +15,8 @@ from handout_dask.cli.common import (
 )
 from handout_dask.formats.nodes import read_nodes
 from handout_dask.formats.planfile import executed_plan, plan_from_dict
-from handout_dask.problem import Problem
-from handout_dask.simulation import NETWORKS, simulate
+from handout_dask.problem import NETWORKS, Problem
+from handout_dask.simulation import simulate
 
 
 def add(commands: Any) -> None:

@@ -24,7 +24,7 @@ from handout_dask import (
     with_function,
 )
 from handout_dask.allocators.engine import upward_rank
-from handout_dask.allocators.heft import Time
+from handout_dask.allocators.makespan import Time
 from handout_dask.function import WithFunction
 from handout_dask.plans import allocate
 from handout_dask.problem import Held

@@ -1,0 +1,197 @@
+"""Simulated annealing from several list schedules: the loop around the kernels.
+
+Knows a Problem, first Plans and an Aim; what the aim is for is the allocators' affair.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from handout_dask.allocators import contention, decoder, engine, moves, oneport
+from handout_dask.allocators.compiling import bound, compile_kernel
+from handout_dask.allocators.decoder import Aim, Schedule
+from handout_dask.allocators.effort import Meter
+from handout_dask.allocators.instance import make_instance, schedule_of
+from handout_dask.allocators.moves import PICKED, Search
+from handout_dask.plans import Plan
+from handout_dask.problem import Problem
+
+SOWING = 0.2  # share of the search that makes first plans
+POOL = 8  # of these are kept and annealed in turn
+CYCLE = 1000  # moves for each function, in one annealing
+HOT, COLD = 0.1, 0.0003  # share of the value that a move may worsen it by
+FULL_HEAT = 3000  # moves for each function that begin with HOT; fewer begin colder
+CHUNKS = 100  # looks at the clock
+
+Kernels = tuple[Callable[..., Any], Callable[..., Any]]  # decode, anneal
+INNER = (
+    decoder.value_of, decoder.latest_end, decoder.earliest, decoder.arrival,
+    decoder.occupy, decoder.choose, decoder.tighten, decoder.assess,
+)  # fmt: skip
+OUTER = (
+    decoder.decode, moves.draw, moves.draw_excess, moves.below, moves.sort_by_start,
+    moves.trace, moves.pick, moves.put, moves.neighbour, moves.pick_several,
+    moves.move_one, moves.swap, moves.shift,
+)  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def kernels(network: str, compiled: bool) -> Kernels:
+    """``(decode, anneal)`` for a network; the first compilation takes some seconds."""
+    ports = {"decode": contention.decode_ports, "EXACT": False}
+    names: dict[str, Any] = ports if network == "oneport" else {}
+    if not compiled:
+        decode = names.get("decode", decoder.decode)
+        return decode, bound(moves.anneal, **names)
+    if not names:
+        return (
+            compile_kernel(decoder.decode, INNER),
+            compile_kernel(moves.anneal, (*INNER, *OUTER)),
+        )
+    helpers = (*INNER, decoder.decode, *oneport.HELPERS, oneport.play)
+    return (
+        compile_kernel(contention.decode_ports, helpers),
+        compile_kernel(
+            moves.anneal, (*helpers, *OUTER, contention.decode_ports), **names
+        ),
+    )
+
+
+class Annealer:
+    """One search: its instance, its aim, its random numbers and its best schedules."""
+
+    def __init__(
+        self, problem: Problem, first: Plan, aim: Aim, seed: int, *,
+        begun: engine.Begun | None = None, now: float = 0.0,
+        price: np.ndarray | None = None, path: str | None = None,
+    ) -> None:  # fmt: skip
+        self.problem, self.aim = problem, aim
+        self.decode, self.anneal = kernels(problem.network, path != "numpy")
+        self.path = path or "compiled"
+        self.p = p = make_instance(problem, begun, now, price, aim.held, self.path)
+        start = schedule_of(first, begun)
+        self.ranks = [
+            engine.upward_rank(problem, by, transfer, self.path)
+            for by, transfer in (("mean", True), ("best", True), ("mean", False))
+        ]
+        self.ranks.append(np.arange(len(first.node), 0, -1.0))
+        f = p.functions[:-1]
+        self.free = (f["group"] < 0) & (f["pinned"] == 0)
+        self.taste = np.zeros(2)
+        pace = np.where(np.isfinite(p.span), p.span, 0.0).sum(axis=0)
+        self.by_speed = np.argsort(pace[p.nodes["kind"]], kind="stable")
+        price_of = p.nodes["price"][p.nodes["price"] > 0]
+        self.worth = 1.0 / price_of.mean() if len(price_of) else 0.0  # s per money
+        mb = p.preds["mb"].sum()
+        self.haste = float(p.span[np.isfinite(p.span)].sum() / mb) if mb else 0.0
+        self.random = np.random.default_rng(seed)
+        self.state = np.array([1 + self.random.integers(2**31 - 2)], dtype=np.int64)
+        self.x = self._search(start)
+        self.pool: list[tuple[float, bool, Schedule]] = []
+        self.best, self.best_value = start, math.inf
+        self.keep(start)
+
+    def _search(self, s: Schedule) -> Search:
+        total = len(s.order)
+        return Search(
+            *_copied(s), *_copied(s), *_copied(s), np.zeros(total, dtype=np.int64),
+            np.zeros(total, dtype=PICKED), self.taste, np.zeros(2), self.state,
+        )  # fmt: skip
+
+    def keep(self, s: Schedule) -> None:
+        """Time a schedule; keep it if it is among the best ones."""
+        p, aim = self.p, self.aim
+        value, makespan, money = self.decode(p, aim, *s, 0, self.taste, np.inf)
+        if value == np.inf:
+            return
+        own = s.order[p.fixed :]
+        own[:] = own[np.argsort(s.rows["start"][own], kind="stable")]
+        valid = makespan <= aim.deadline and money <= aim.budget
+        self.pool.append((value, valid, s))
+        self.pool.sort(key=lambda entry: entry[0])
+        del self.pool[POOL:]
+        if valid and value < self.best_value:
+            self.best, self.best_value = s, value
+
+    def sow(self, number: int) -> None:
+        """Make a first schedule: in some order, each to where it ends first.
+
+        By number: in the order of upward ranks, with and without transfers, and of the
+        graph; then these on fewer and fewer nodes, the fastest; then with ranks that
+        are randomly off.
+        """
+        m, nodes = len(self.p.nodes), self.p.nodes
+        s = _copied(self.pool[0][2])
+        key = -self.ranks[number % len(self.ranks)]
+        fewer = number // len(self.ranks)
+        if fewer >= m:
+            key = key * self.random.uniform(0.9, 1.1, len(key))
+        own = s.order[self.p.fixed :]
+        order = engine.topological(self.problem, key, self.path)
+        own[:] = order[np.isin(order, own)] if self.p.fixed else order
+        nodes["shut"][self.by_speed[m - fewer % m :]] = 1
+        self.p.functions["free"][:-1] = self.free
+        self._flavour(random=number > 0)
+        self.keep(s)
+        nodes["shut"] = self.p.functions["free"] = 0
+
+    def _flavour(self, random: bool) -> None:
+        """Draw a taste for cheap and near nodes, as far as the aim asks for it."""
+        aim = self.aim
+        self.taste[:] = 0.0
+        if random and (aim.money > 0.0 or aim.budget < np.inf):
+            self.taste[0] = self.worth * self.random.choice((0.0, 0.3, 1.0, 3.0, 30.0))
+        if random and aim.moved > 0.0:
+            self.taste[1] = self.haste * self.random.choice((0.0, 0.3, 1.0, 3.0))
+
+    def cycle(self, number: int, meter: Meter, until: float, hot: float) -> None:
+        """Anneal a schedule of the pool, from this heat to COLD."""
+        x = self.x
+        value, valid, s = self.pool[number % len(self.pool)]
+        x.order[:] = x.trial_order[:] = x.best_order[:] = s.order
+        x.rows[:] = x.trial_rows[:] = x.best_rows[:] = s.rows
+        self.p.functions["place"][s.order] = np.arange(len(s.order))
+        x.values[:] = value, value if valid else np.inf
+        first, begin = x.values[1], meter.passed()
+        scale = value if self.best_value == np.inf else self.best_value
+        while (passed := meter.passed()) < until:
+            cooled = (passed - begin) / (until - begin)
+            self._flavour(random=True)
+            heat = scale * hot * (COLD / hot) ** cooled
+            self.anneal(self.p, self.aim, x, self.chunk, heat)
+            meter.done += self.chunk
+            if until == math.inf:  # only to measure how fast it is
+                break
+        if x.values[1] < first:
+            self.keep(Schedule(x.best_order.copy(), x.best_rows.copy()))
+
+    def run(self, meter: Meter) -> None:
+        """Sow, then anneal until the meter says that it is enough."""
+        n, m, number = len(self.best.order) - self.p.fixed, len(self.p.nodes), 0
+        if n == 0:
+            return
+        while meter.passed() < SOWING:
+            self.sow(number)
+            number += 1
+            meter.done += m
+        self.chunk = max(20, 20_000 // n)
+        begin, rate, number = meter.passed(), float(meter.moves), 0
+        if not rate:
+            self.cycle(0, meter, math.inf, COLD)
+            rate = self.chunk / (meter.passed() - begin)
+        self.chunk = max(10, int(rate / CHUNKS))
+        while (passed := meter.passed()) < 1.0:
+            left = rate * (1.0 - passed)
+            cycles = max(1, round(left / n / CYCLE))
+            hot = max(COLD, min(HOT, HOT * left / cycles / n / FULL_HEAT))
+            self.cycle(number, meter, passed + (1.0 - passed) / cycles, hot)
+            number += 1
+
+
+def _copied(s: Schedule) -> Schedule:
+    return Schedule(*(array.copy() for array in s))

@@ -1,0 +1,62 @@
+"""Allocator ``time``: the shortest makespan, by list scheduling and search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from handout_dask.allocators.effort import Effort, Meter
+from handout_dask.allocators.engine import place, upward_rank
+from handout_dask.allocators.search import improve
+from handout_dask.plans import Plan
+from handout_dask.problem import Problem
+
+FEW = 100_000  # functions x nodes up to which several list schedules are made
+
+
+@dataclass(frozen=True)
+class Time(Effort):
+    """Minimum makespan.
+
+    Parameters
+    ----------
+    time_budget : float, optional
+        CPU seconds to search for a better plan than those that list scheduling gives;
+        0 is none. Default: 0.1 s, or 5 % of the makespan if that is less.
+    iterations : int, optional
+        So many moves instead: the plan then depends on nothing but the seed.
+    seed : int
+        Of the search.
+
+    Notes
+    -----
+    At once: HEFT (Topcuoglu, Hariri, Wu, IEEE TPDS 13(3), 2002, doi:10.1109/71.993206).
+    Departures: a gap counts as free when slots, cores, memory and every other resource
+    fit in it; of several cost alternatives the one that ends first is taken; where it
+    costs little, other orders are tried too, and the best plan is taken.
+
+    Then simulated annealing (Kirkpatrick, Gelatt, Vecchi, Science 220, 1983,
+    doi:10.1126/science.220.4598.671) over the order of the functions and their
+    placements, from several list schedules, with moves that begin at the critical path.
+    """
+
+    def allocate(self, problem: Problem) -> Plan:
+        """The best plan found."""
+        meter = Meter()
+        plans = list_schedules(problem)
+        return improve(problem, plans, self, repr(self), meter)
+
+
+def list_schedules(problem: Problem) -> list[Plan]:
+    """HEFT's plan, and where that is quick those of some other orders."""
+    if not problem.functions:
+        return [place(problem)]
+    keys = [-upward_rank(problem)]
+    if len(problem.functions) * len(problem.nodes) <= FEW:
+        keys += [
+            -upward_rank(problem, "best"),
+            -upward_rank(problem, "mean", transfer=False),
+            np.arange(len(problem.functions), dtype=float),
+        ]
+    return [place(problem, key=key) for key in keys]

@@ -1,0 +1,132 @@
+"""Anytime search: from plans that list scheduling gives to a better one.
+
+Knows Plans and an Aim; how it is searched is `annealing`'s affair.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from handout_dask.allocators import contention, decoder, engine
+from handout_dask.allocators.annealing import Annealer, kernels
+from handout_dask.allocators.decoder import Aim
+from handout_dask.allocators.effort import Effort, Meter
+from handout_dask.allocators.instance import is_searchable, plan_of, schedule_of
+from handout_dask.plans import Plan
+from handout_dask.problem import Problem
+
+LOADING = 0.02  # s of search below which loading numba (0.5 s) doesn't pay
+FAR_TOO_MANY = 300_000  # functions for each second below which that is of use
+
+QUICK = Aim(1.0, 0.0, 0.0, np.inf, 0.0, np.inf, 0.0, False, 0.0)  # least makespan
+
+
+def improve(
+    problem: Problem,
+    plans: list[Plan],
+    effort: Effort,
+    allocator: str,
+    meter: Meter,
+    aim: Aim = QUICK,
+    price: np.ndarray | None = None,
+) -> Plan:
+    """The best plan by an aim that a search finds, never worse than the given ones.
+
+    Parameters
+    ----------
+    problem : Problem
+        Feasible.
+    plans : list of Plan
+        To begin with.
+    effort : Effort
+        How long to search.
+    allocator : str
+        What the plan shall say it is from.
+    meter : Meter
+        Which has run since planning began.
+    aim : Aim
+        What is minimised.
+    price : (m,) array, optional
+        What a second of function costs on each node; default: money.
+    """
+    ported = problem.network == "oneport"
+    if ported:
+        plans = [contention.as_played(plan) for plan in plans]
+    known = [value_of_plan(aim, plan, price) for plan in plans]
+    best = plans[int(np.argmin(known))]
+    effort.limit(meter, best.makespan)
+    if _is_worthwhile(problem, meter, effort):
+        found = search(problem, plans, aim, meter, effort.seed, price=price)
+        if found is not None:
+            plan = contention.as_played(found) if ported else found
+            if value_of_plan(aim, plan, price) < min(known):
+                best = plan
+    return replace(best, allocator=allocator)
+
+
+def _is_worthwhile(problem: Problem, meter: Meter, effort: Effort) -> bool:
+    """Whether a search can be of use in its time."""
+    if not problem.functions or not is_searchable(problem) or meter.passed() >= 1.0:
+        return False
+    if meter.seconds is None or effort.time_budget is not None:
+        return True
+    loaded = kernels.cache_info().currsize > 0
+    return len(problem.functions) <= FAR_TOO_MANY * meter.seconds and (
+        loaded or meter.seconds >= LOADING
+    )
+
+
+def value_of_plan(aim: Aim, plan: Plan, price: np.ndarray | None = None) -> float:
+    """What an aim says of a plan; inf if it does not keep the limits."""
+    money = plan.money
+    if price is not None:
+        money = float(((plan.end - plan.start) * price[plan.node]).sum())
+    if plan.makespan > aim.deadline or money > aim.budget:
+        return math.inf
+    value: float = decoder.value_of(aim, plan.makespan, money, plan.transferred)
+    return value
+
+
+def search(
+    problem: Problem,
+    plans: list[Plan],
+    aim: Aim,
+    meter: Meter,
+    seed: int = 0,
+    *,
+    begun: engine.Begun | None = None,
+    now: float = 0.0,
+    price: np.ndarray | None = None,
+    path: str | None = None,
+) -> Plan | None:
+    """The best plan that a search finds; None if none keeps the limits of the aim.
+
+    Parameters
+    ----------
+    problem : Problem
+        Feasible and searchable.
+    plans : list of Plan
+        To begin with; the result is never worse than the best of them.
+    aim : Aim
+        What is minimised, within which limits.
+    meter : Meter
+        Ends the search.
+    seed : int
+        Of the random numbers.
+    begun, now, price : optional
+        As for `engine.place`.
+    path : {"numpy", "compiled"}, optional
+        Who computes; the plan is the same.
+    """
+    annealer = Annealer(
+        problem, plans[0], aim, seed, begun=begun, now=now, price=price, path=path
+    )
+    for plan in plans[1:]:
+        annealer.keep(schedule_of(plan, begun))
+    annealer.run(meter)
+    if annealer.best_value == math.inf:
+        return None
+    return plan_of(problem, annealer.best, "")
