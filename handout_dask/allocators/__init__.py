@@ -19,6 +19,8 @@ TABLE = {
     "first-available": "first_available:FirstAvailable",
     "load-balanced": "load_balanced:LoadBalanced",
     "time": "makespan:Time",
+    "cost": "cost:Cost",
+    "objective": "objective:Objective",
     "throughput": "throughput:Throughput",
     "packing": "packing:Packing",
     "locality": "locality:Locality",

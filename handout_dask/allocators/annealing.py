@@ -24,8 +24,9 @@ from handout_dask.problem import Problem
 SOWING = 0.2  # share of the search that makes first plans
 POOL = 8  # of these are kept and annealed in turn
 CYCLE = 1000  # moves for each function, in one annealing
-HOT, COLD = 0.1, 0.0003  # share of the value that a move may worsen it by
-FULL_HEAT = 3000  # moves for each function that begin with HOT; fewer begin colder
+HOT, COLD = 0.1, 0.0003  # share of the value that a move may worsen it by, at most
+HOT_EACH, COLD_EACH = 5.0, 0.03  # the same, divided by the number of functions
+FULL_HEAT = 1500  # moves for each function that begin hot; fewer begin colder
 CHUNKS = 100  # looks at the clock
 
 Kernels = tuple[Callable[..., Any], Callable[..., Any]]  # decode, anneal
@@ -82,7 +83,7 @@ class Annealer:
         self.ranks.append(np.arange(len(first.node), 0, -1.0))
         f = p.functions[:-1]
         self.free = (f["group"] < 0) & (f["pinned"] == 0)
-        self.taste = np.zeros(2)
+        self.taste = np.zeros(4)
         pace = np.where(np.isfinite(p.span), p.span, 0.0).sum(axis=0)
         self.by_speed = np.argsort(pace[p.nodes["kind"]], kind="stable")
         price_of = p.nodes["price"][p.nodes["price"] > 0]
@@ -146,11 +147,17 @@ class Annealer:
         self.taste[:] = 0.0
         if random and (aim.money > 0.0 or aim.budget < np.inf):
             self.taste[0] = self.worth * self.random.choice((0.0, 0.3, 1.0, 3.0, 30.0))
+        if random and aim.money > 0.0 and self.random.random() < 0.5:
+            self.taste[0] = 30.0 * self.worth
+            if aim.deadline < np.inf:
+                self.taste[2:] = self.random.uniform(1.0, 2.5), aim.deadline
         if random and aim.moved > 0.0:
             self.taste[1] = self.haste * self.random.choice((0.0, 0.3, 1.0, 3.0))
 
-    def cycle(self, number: int, meter: Meter, until: float, hot: float) -> None:
-        """Anneal a schedule of the pool, from this heat to COLD."""
+    def cycle(
+        self, number: int, meter: Meter, until: float, hot: float, cold: float
+    ) -> None:
+        """Anneal a schedule of the pool, from hot to cold."""
         x = self.x
         value, valid, s = self.pool[number % len(self.pool)]
         x.order[:] = x.trial_order[:] = x.best_order[:] = s.order
@@ -162,7 +169,7 @@ class Annealer:
         while (passed := meter.passed()) < until:
             cooled = (passed - begin) / (until - begin)
             self._flavour(random=True)
-            heat = scale * hot * (COLD / hot) ** cooled
+            heat = scale * hot * (cold / hot) ** cooled
             self.anneal(self.p, self.aim, x, self.chunk, heat)
             meter.done += self.chunk
             if until == math.inf:  # only to measure how fast it is
@@ -175,6 +182,7 @@ class Annealer:
         n, m, number = len(self.best.order) - self.p.fixed, len(self.p.nodes), 0
         if n == 0:
             return
+        hot, cold = min(HOT, HOT_EACH / n), min(COLD, COLD_EACH / n)
         while meter.passed() < SOWING:
             self.sow(number)
             number += 1
@@ -182,14 +190,14 @@ class Annealer:
         self.chunk = max(20, 20_000 // n)
         begin, rate, number = meter.passed(), float(meter.moves), 0
         if not rate:
-            self.cycle(0, meter, math.inf, COLD)
+            self.cycle(0, meter, math.inf, cold, cold)
             rate = self.chunk / (meter.passed() - begin)
         self.chunk = max(10, int(rate / CHUNKS))
         while (passed := meter.passed()) < 1.0:
             left = rate * (1.0 - passed)
             cycles = max(1, round(left / n / CYCLE))
-            hot = max(COLD, min(HOT, HOT * left / cycles / n / FULL_HEAT))
-            self.cycle(number, meter, passed + (1.0 - passed) / cycles, hot)
+            heat = max(cold, hot * min(1.0, left / cycles / n / FULL_HEAT))
+            self.cycle(number, meter, passed + (1.0 - passed) / cycles, heat, cold)
             number += 1
 
 

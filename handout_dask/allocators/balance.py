@@ -95,6 +95,21 @@ def even_out(clusters: Clusters, node: np.ndarray, columns: list[int]) -> np.nda
     return node
 
 
+def evenly(clusters: Clusters, node: np.ndarray, columns: list[int]) -> np.ndarray:
+    """(g,) int: `spread`, or where they are, each evened out: of less peak.
+
+    Parameters
+    ----------
+    node : (g,) int array
+        Where clusters are by another plan.
+    """
+    ends = [
+        even_out(clusters, begin, columns)
+        for begin in (spread(clusters, columns), node)
+    ]
+    return min(ends, key=lambda x: load_of(clusters, x)[:, columns].max(initial=0.0))
+
+
 def _move(
     clusters: Clusters,
     load: np.ndarray,
@@ -166,15 +181,15 @@ def gather(clusters: Clusters, node: np.ndarray, limit: np.ndarray) -> np.ndarra
                 continue
             j = int(node[g])
             near = np.bincount(node[other[lo:hi]], mb[lo:hi], len(p.nodes))
-            after = load + clusters.busy[g][p.kind]
-            good = clusters.able[g] & (after <= limit).all(axis=1)
-            gain = np.where(good, near - near[j], -np.inf)
-            to = int(gain.argmax())
-            if gain[to] > 1e-9 * (1.0 + near[j]):
-                load[j] -= clusters.busy[g, p.kind[j]]
-                load[to] = after[to]
-                node[g] = to
-                moved = True
+            better = np.flatnonzero(
+                clusters.able[g] & (near > near[j] + 1e-9 * (1.0 + near[j]))
+            )
+            for to in better[np.argsort(-near[better], kind="stable")].tolist():
+                after = load[to] + clusters.busy[g, p.kind[to]]
+                if (after <= limit).all():
+                    load[j] -= clusters.busy[g, p.kind[j]]
+                    load[to], node[g], moved = after, to, True
+                    break
         if not moved:
             break
     return node

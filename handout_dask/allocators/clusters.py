@@ -51,6 +51,12 @@ class Clusters:
         left = self._where_all(begun)
         self.able = np.where(left.any(axis=1, keepdims=True), left, able)
 
+    def nodes(self, node: np.ndarray) -> np.ndarray:
+        """(g,) int from (n,): where clusters are, by the nodes of their functions."""
+        out = np.zeros(len(self), dtype=np.int64)
+        out[self.of] = node
+        return out
+
     def __len__(self) -> int:
         return len(self.members)
 
@@ -169,7 +175,8 @@ def shares(problem: Problem, option: np.ndarray, kind: np.ndarray) -> np.ndarray
     np.divide(problem.option_work[option], rate, out=time, where=rate > 0)
     finite = (room > 0) & np.isfinite(room)
     share = np.divide(problem.need[c], room, out=np.zeros(room.shape), where=finite)
-    return share * time[:, None]
+    out: np.ndarray = share * time[:, None]
+    return out
 
 
 def _class_able(problem: Problem) -> tuple[np.ndarray, np.ndarray]:

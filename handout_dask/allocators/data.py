@@ -8,10 +8,9 @@ import numpy as np
 
 from handout_dask.allocators.balance import (
     busy_seconds,
-    even_out,
+    evenly,
     gather,
     load_of,
-    spread,
 )
 from handout_dask.allocators.clusters import Clusters
 from handout_dask.allocators.within import LOOSE, assigned, best, heft, require_number
@@ -41,7 +40,8 @@ class Data:
     Dominant resources as in Ghodsi et al., Dominant resource fairness, NSDI 2011, but
     of nodes in place of users: the share that is largest decides. Longest first, then
     moves and exchanges off the busiest node, then moves that save MB; the better of
-    that and HEFT's plan. Where no function asks for either bandwidth, slots are balanced.
+    that and HEFT's plan. Where no function asks for either bandwidth, slots are
+    balanced.
 
     Transfers themselves do not take ``network_io``: only declared demands do.
     """
@@ -57,7 +57,7 @@ class Data:
         if problem.functions:
             clusters, names = Clusters(problem), problem.resources
             scarce = [r for r, name in enumerate(names) if name in BANDWIDTHS] or [0]
-            node = even_out(clusters, spread(clusters, scarce), scarce)
+            node = evenly(clusters, clusters.nodes(plans[0].node), scarce)
             limit = np.full(len(names), np.inf)
             for r in {0, *scarce}:  # 0: slots
                 load = load_of(clusters, node)[:, [r] if r not in scarce else scarce]

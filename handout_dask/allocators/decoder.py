@@ -45,6 +45,7 @@ NODE = np.dtype(
 ROW = np.dtype(
     [("node", "i8"), ("option", "i8"), ("start", "f8"), ("end", "f8")], align=True
 )
+SCOLD = 1000.0  # seconds that free functions give for one beyond their deadline
 PRED = np.dtype([("of", "i8"), ("mb", "f8")], align=True)
 LINK = np.dtype([("latency", "f8"), ("slow", "f8")], align=True)  # [s], [s/MB]
 
@@ -162,7 +163,7 @@ def arrival(p: Any, rows: Any, i: Any, j: Any) -> Any:
 
 
 def choose(p: Any, rows: Any, taste: Any, i: Any) -> Any:
-    """Place function i where it ends first, with a taste for cheap and near nodes."""
+    """Place function i where it ends first, with a taste for other things too."""
     best = np.inf
     best_node, best_option = rows[i]["node"], rows[i]["option"]
     for j in range(len(p.nodes)):
@@ -184,6 +185,9 @@ def choose(p: Any, rows: Any, taste: Any, i: Any) -> Any:
                 for e in range(p.functions[i]["pred"], p.functions[i + 1]["pred"]):
                     if rows[p.preds[e]["of"]]["node"] != j:
                         score += taste[1] * p.preds[e]["mb"]
+            if taste[2] > 0.0:
+                late = start + span + taste[2] * p.functions[i]["tail"] - taste[3]
+                score += SCOLD * max(late, 0.0)
             if score < best:
                 best, best_node, best_option = score, j, o
     rows[i]["node"], rows[i]["option"] = best_node, best_option
@@ -200,8 +204,10 @@ def decode(
         Functions that are free choose their node; the others stay on theirs.
     order, rows
         Of a Schedule. Times before `begin` are right already.
-    taste : (2,) float
-        Seconds that free ones give for a unit of money, and for an MB that stays.
+    taste : (4,) float
+        Seconds that free ones give for a unit of money, and for an MB that stays; and
+        if the third is not 0, a deadline [s], the fourth, that each must leave so many
+        times its tail before.
     limit : float
         Above this value give up, and return inf.
     """

@@ -45,14 +45,14 @@ class Effort:
                     f"{name}={value!r} must be {what}, not negative and finite"
                 )
 
-    def limit(self, meter: Meter, makespan: float) -> None:
+    def limit(self, meter: Meter, makespan: float, longest: float = SEARCH) -> None:
         """Let a meter end a search for a plan of about this makespan."""
         if self.iterations is not None:
             meter.moves = self.iterations
         elif self.time_budget is not None:
             meter.seconds = self.time_budget
         else:
-            meter.seconds = min(SEARCH, SHARE * makespan)
+            meter.seconds = min(longest, SHARE * makespan)
 
 
 @dataclass

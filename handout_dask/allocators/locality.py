@@ -71,9 +71,7 @@ class Locality:
         plans.append(assigned(problem, node[joined.of]))
         free = np.full(len(problem.resources), horizon)
         for plan in tuple(plans):
-            begin = np.zeros(len(clusters), dtype=np.int64)
-            begin[clusters.of] = plan.node
-            node = gather(clusters, begin, free)
+            node = gather(clusters, clusters.nodes(plan.node), free)
             plans.append(assigned(problem, node[clusters.of]))
         kept = [p for p in plans if p is fast or p.makespan <= horizon]
         return best(kept, lambda plan: (_moved(plan), plan.makespan), repr(self))

@@ -52,11 +52,12 @@ def list_schedules(problem: Problem) -> list[Plan]:
     """HEFT's plan, and where that is quick those of some other orders."""
     if not problem.functions:
         return [place(problem)]
-    keys = [-upward_rank(problem)]
+    keys: list[np.ndarray | None] = [-upward_rank(problem)]
     if len(problem.functions) * len(problem.nodes) <= FEW:
         keys += [
             -upward_rank(problem, "best"),
             -upward_rank(problem, "mean", transfer=False),
             np.arange(len(problem.functions), dtype=float),
+            None,  # as they become ready
         ]
     return [place(problem, key=key) for key in keys]

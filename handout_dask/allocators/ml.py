@@ -25,7 +25,7 @@ class ML:
        node with GPUs counts as 1 + ``tight`` x the fraction of a device's memory that
        the function leaves unused: 1 for a function without need of a GPU. A small
        model so leaves a large GPU to a large one, and a function without need of a GPU
-       takes its node only where it ends earlier by more than ``tight`` x its run time.
+       takes its node only where it ends earlier by at least ``tight`` x its run time.
 
     Parameters
     ----------
@@ -46,11 +46,11 @@ class ML:
     """
 
     share_mb: float = 500.0
-    tight: float = 1.0
+    tight: float = 2.0
 
     def __post_init__(self) -> None:
         require_number(self, "share_mb", 0.0, "inputs of so many MB stay in one place")
-        hint = "1 counts unused GPU memory as lost time"
+        hint = "2 counts unused GPU memory as twice the time"
         require_number(self, "tight", 0.0, hint, most=1e6)
 
     def allocate(self, problem: Problem) -> Plan:

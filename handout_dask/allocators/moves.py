@@ -41,7 +41,7 @@ class Search(NamedTuple):
     best_rows: Any  # the times are not kept
     path: Any  # (n + h,) functions of a critical path
     picked: Any  # (n + h,) PICKED: functions that a move places, and where they were
-    taste: Any  # (2,) of those that choose
+    taste: Any  # (4,) of those that choose
     values: Any  # (2,) current and best value; inf while no limit is kept
     random: Any  # (1,) int, state of the random numbers
 

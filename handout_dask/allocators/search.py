@@ -13,7 +13,7 @@ import numpy as np
 from handout_dask.allocators import contention, decoder, engine
 from handout_dask.allocators.annealing import Annealer, kernels
 from handout_dask.allocators.decoder import Aim
-from handout_dask.allocators.effort import Effort, Meter
+from handout_dask.allocators.effort import SEARCH, Effort, Meter
 from handout_dask.allocators.instance import is_searchable, plan_of, schedule_of
 from handout_dask.plans import Plan
 from handout_dask.problem import Problem
@@ -32,6 +32,7 @@ def improve(
     meter: Meter,
     aim: Aim = QUICK,
     price: np.ndarray | None = None,
+    longest: float = SEARCH,
 ) -> Plan:
     """The best plan by an aim that a search finds, never worse than the given ones.
 
@@ -51,13 +52,15 @@ def improve(
         What is minimised.
     price : (m,) array, optional
         What a second of function costs on each node; default: money.
+    longest : float
+        Seconds that the search takes by default at most.
     """
     ported = problem.network == "oneport"
     if ported:
         plans = [contention.as_played(plan) for plan in plans]
     known = [value_of_plan(aim, plan, price) for plan in plans]
     best = plans[int(np.argmin(known))]
-    effort.limit(meter, best.makespan)
+    effort.limit(meter, best.makespan, longest)
     if _is_worthwhile(problem, meter, effort):
         found = search(problem, plans, aim, meter, effort.seed, price=price)
         if found is not None:
@@ -81,9 +84,7 @@ def _is_worthwhile(problem: Problem, meter: Meter, effort: Effort) -> bool:
 
 def value_of_plan(aim: Aim, plan: Plan, price: np.ndarray | None = None) -> float:
     """What an aim says of a plan; inf if it does not keep the limits."""
-    money = plan.money
-    if price is not None:
-        money = float(((plan.end - plan.start) * price[plan.node]).sum())
+    money = money_of(plan, price)
     if plan.makespan > aim.deadline or money > aim.budget:
         return math.inf
     value: float = decoder.value_of(aim, plan.makespan, money, plan.transferred)
@@ -130,3 +131,10 @@ def search(
     if annealer.best_value == math.inf:
         return None
     return plan_of(problem, annealer.best, "")
+
+
+def money_of(plan: Plan, price: np.ndarray | None = None) -> float:
+    """What a plan costs: as it is billed, or by the second of function at a price."""
+    if price is None:
+        return plan.money
+    return float(((plan.end - plan.start) * price[plan.node]).sum())
