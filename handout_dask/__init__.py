@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from handout_dask.allocators import Allocator as Allocator
     from handout_dask.allocators import allocator as allocator
+    from handout_dask.allocators.objective import objective as objective
     from handout_dask.costs import Cost as Cost
     from handout_dask.errors import AllocationError as AllocationError
     from handout_dask.errors import CostError as CostError
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "allocators": ("Allocator", "allocator"),
+    "allocators.objective": ("objective",),
     "costs": ("Cost",),
     "errors": (
         "AllocationError",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -302,28 +303,64 @@ def plan(
 
 def allocate(problem: Problem, allocator: Any) -> Plan:
     """The allocator's plan for a feasible problem, timed and checked."""
-    from time import perf_counter
-
     from handout_dask.allocators import get_allocator
 
     problem.require_feasible()
     begin = perf_counter()
     made = get_allocator(allocator).allocate(problem)
-    if not isinstance(made, Plan):
-        raise AllocationError(
-            f"allocator {allocator!r} returned {type(made).__name__}, not a Plan; "
-            "Plan.from_assignment makes one"
-        )
-    if problem.network == "oneport" and not problem.held:
-        from handout_dask.allocators.contention import as_played
+    return _accepted((made,), problem, allocator, begin)[0]
 
-        made = as_played(made)
+
+def allocate_all(problem: Problem, allocator: Any) -> tuple[Plan, ...]:
+    """The plans of an allocator that gives several, timed together and checked.
+
+    Parameters
+    ----------
+    problem : Problem
+        Feasible, or the error says why not.
+    allocator : str or Allocator
+        With a method ``plans(problem)``: ``allocator("cost", tradeoff=5)``.
+
+    Returns
+    -------
+    tuple of Plan
+        The fastest first; their ``planning_time`` is that of all of them.
+    """
+    from handout_dask.allocators import get_allocator
+
+    problem.require_feasible()
+    begin = perf_counter()
+    chosen = get_allocator(allocator)
+    if not callable(getattr(chosen, "plans", None)):
+        raise AllocationError(f"allocator {allocator!r} makes one plan, not several")
+    made = _accepted(chosen.plans(problem), problem, allocator, begin)  # type: ignore[attr-defined]
+    return tuple(sorted(made, key=lambda plan: plan.makespan))
+
+
+def _accepted(
+    plans: Iterable[Plan], problem: Problem, allocator: Any, begin: float
+) -> list[Plan]:
+    """Plans as an allocator that was called at `begin` made them, each checked."""
+    out = []
+    for made in plans:
+        if not isinstance(made, Plan):
+            raise AllocationError(
+                f"allocator {allocator!r} returned {type(made).__name__}, not a Plan; "
+                "Plan.from_assignment makes one"
+            )
+        if problem.network == "oneport" and not problem.held:
+            from handout_dask.allocators.contention import as_played
+
+            made = as_played(made)
+        out.append(made)
     took = perf_counter() - begin
-    check_plan(made, problem)
-    name = made.allocator
-    if name in ("", "assignment"):
-        name = allocator if isinstance(allocator, str) else repr(allocator)
-    return replace(made, problem=problem, planning_time=took, allocator=name)
+    for k, made in enumerate(out):
+        check_plan(made, problem)
+        name = made.allocator
+        if name in ("", "assignment"):
+            name = allocator if isinstance(allocator, str) else repr(allocator)
+        out[k] = replace(made, problem=problem, planning_time=took, allocator=name)
+    return out
 
 
 def _names(problem: Problem) -> tuple[list[Hashable], list[str]]:

@@ -82,6 +82,8 @@ class Player:
         self.receiving: list[Flight | None] = [None] * m
         # -- the time
         self.touched: set[int] = set()
+        self.ended = False  # whether a function has, at this instant
+        self.steer: Callable[[float], None] = _go_on  # called when some have
         self.spans: list[Span] = []
         self._events: list[tuple[float, bool, int, Callable[..., None], Any]] = []
         self._serial = 0
@@ -110,6 +112,9 @@ class Player:
             while self.left and self._events and self._events[0][0] <= now:
                 _, _, _, handle, what = heapq.heappop(self._events)
                 handle(now, what)
+            if self.ended:
+                self.ended = False
+                self.steer(now)
             for j in sorted(self.touched):
                 self._dispatch(j, now)
             self.touched.clear()
@@ -177,6 +182,7 @@ class Player:
         self.room.give(self.kind_of[i], j)
         self.touched.add(j)
         self.state[i] = ENDED
+        self.ended = True
         self.left -= 1
         self.record(i, now, DONE)
         self.deliver(now, ((e, j) for e in self.out[i] if not self.arrived[e]))
@@ -255,6 +261,10 @@ class Player:
         self.missing[v] -= 1
         if not self.missing[v]:
             self.enqueue(v)
+
+
+def _go_on(_: float) -> None:
+    """Steer nowhere."""
 
 
 def _nbytes(size: float | Mapping[Any, float] | None) -> int | None:

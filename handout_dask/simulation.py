@@ -17,6 +17,7 @@ from handout_dask.loss import Losses
 from handout_dask.plans import Plan
 from handout_dask.player import Player
 from handout_dask.problem import NETWORKS, Problem
+from handout_dask.steering import Controller, Steering
 
 ORDERS = ("ready", "strict")
 
@@ -29,6 +30,7 @@ def simulate(
     network: str = "free",
     order: str = "ready",
     fail: Iterable[tuple[str, float]] = (),
+    controller: Controller | None = None,
 ) -> tuple[Span, ...]:
     """What happens when the plan's nodes run what the plan gives them.
 
@@ -49,6 +51,10 @@ def simulate(
         the one of the earliest planned start, or exactly the next one by plan.
     fail : iterable of (str, float)
         Nodes that are gone from a time [s] on.
+    controller : callable, optional
+        ``(plan, begun, now) -> plan``, asked whenever functions have ended: what has
+        not begun follows the plan that it returns.
+        `handout_dask.allocators.controller.replan` is one.
 
     Returns
     -------
@@ -77,6 +83,8 @@ def simulate(
     factor = noise_factors(plan.problem, noise, seed)
     player = Player(plan, factor, network, order)
     losses = Losses(player)
+    if controller is not None:
+        player.steer = Steering(player, plan, controller).ask
     for j, when in _check_losses(plan.problem, fail):
         player.post(when, losses.lose, j, late=True)
     return player.run()

@@ -18,6 +18,7 @@ from handout_dask.allocators.decoder import Aim, Schedule
 from handout_dask.allocators.effort import Meter
 from handout_dask.allocators.instance import make_instance, schedule_of
 from handout_dask.allocators.moves import PICKED, Search
+from handout_dask.begun import Begun
 from handout_dask.plans import Plan
 from handout_dask.problem import Problem
 
@@ -68,7 +69,7 @@ class Annealer:
 
     def __init__(
         self, problem: Problem, first: Plan, aim: Aim, seed: int, *,
-        begun: engine.Begun | None = None, now: float = 0.0,
+        begun: Begun | None = None, now: float = 0.0,
         price: np.ndarray | None = None, path: str | None = None,
     ) -> None:  # fmt: skip
         self.problem, self.aim = problem, aim

@@ -85,7 +85,7 @@ class Cost(Effort):
             isinstance(self.tradeoff, int) and self.tradeoff >= 2
         ):
             raise AllocationError(
-                f"tradeoff={self.tradeoff!r} must be a whole number of plans, at least 2"
+                f"tradeoff={self.tradeoff!r} must be a whole number, at least 2"
             )
 
     def allocate(self, problem: Problem) -> Plan:

@@ -20,6 +20,7 @@ FUNCTION = np.dtype(
         ("tail", "f8"),  # [s] at least, from its end to that of the graph
         ("pinned", "i8"),
         ("group", "i8"),  # -1 is none
+        ("home", "i8"),  # the node that its inputs are sent to already, or -1
         # what a search notes of it
         ("place", "i8"),  # in the current order
         ("before", "i8"),  # the function ahead of it on its node, or -1
@@ -156,6 +157,8 @@ def arrival(p: Any, rows: Any, i: Any, j: Any) -> Any:
         at = rows[u]["end"]
         a = rows[u]["node"]
         if a != j:
+            if at < p.now and p.functions[i]["home"] != j:
+                at = p.now  # it would be sent only now
             at += p.links[a, j]["latency"] + p.preds[e]["mb"] * p.links[a, j]["slow"]
         if at > ready:
             ready = at

@@ -13,6 +13,7 @@ import numpy as np
 
 from handout_dask.allocators import kernel
 from handout_dask.allocators.kernel import Arrays as Arrays
+from handout_dask.begun import Begun
 from handout_dask.errors import AllocationError
 from handout_dask.node import TOLERANCE
 from handout_dask.plans import Plan
@@ -66,19 +67,6 @@ class Weights:
 EARLIEST_END = Weights(end=1.0)
 EARLIEST_START = Weights(start=1.0)
 LEAST_LOAD = Weights(load=1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """What has begun, and stays as it is while the rest is planned.
-
-    Functions that have not begun have node -1; their other entries are not read.
-    """
-
-    node: np.ndarray  # (n,) int
-    option: np.ndarray  # (n,) int, the cost alternative that runs
-    start: np.ndarray  # (n,) float [s]
-    end: np.ndarray  # (n,) float [s], known or expected
 
 
 def arrays(problem: Problem, assigned: np.ndarray | None = None) -> Arrays:

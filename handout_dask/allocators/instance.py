@@ -15,6 +15,7 @@ from handout_dask.allocators.decoder import (
     Instance,
     Schedule,
 )
+from handout_dask.begun import Begun
 from handout_dask.node import TOLERANCE
 from handout_dask.plans import Plan
 from handout_dask.problem import Problem
@@ -31,11 +32,12 @@ def is_searchable(problem: Problem, now: float = 0.0) -> bool:
 
 def make_instance(
     problem: Problem,
-    begun: engine.Begun | None = None,
+    begun: Begun | None = None,
     now: float = 0.0,
     price: np.ndarray | None = None,
     held: bool = False,
     path: str | None = None,
+    home: np.ndarray | None = None,
 ) -> Instance:
     """The search's view of a problem.
 
@@ -53,6 +55,9 @@ def make_instance(
         Whether nodes are paid from first to last use.
     path : {"numpy", "compiled"}, optional
         As for `engine.place`.
+    home : (n,) int, optional
+        The node of each function by the plan that is being carried out: what it reads
+        of functions that have ended is on its way there.
     """
     a = engine.arrays(problem)
     n, h, m = len(problem.functions), len(a.held_node), len(a.kind)
@@ -75,6 +80,9 @@ def make_instance(
     functions["tail"][:n] = rank(*links, fast, 0.0, 0.0) - fast
     functions["group"] = -1
     functions["group"][:n] = a.group
+    functions["home"] = -1
+    if home is not None:
+        functions["home"][:n] = home
     functions["pinned"][:n] = a.pin >= 0
     functions["pinned"][n:] = 1
     stuck = np.unique(a.group[has_begun])  # must follow those that have begun
@@ -138,7 +146,7 @@ def _spans(a: engine.Arrays) -> np.ndarray:
     return out
 
 
-def schedule_of(plan: Plan, begun: engine.Begun | None = None) -> Schedule:
+def schedule_of(plan: Plan, begun: Begun | None = None) -> Schedule:
     """A plan as the search sees it, with what is held in front."""
     problem = plan.problem
     node, start, end, _ = problem.held_arrays

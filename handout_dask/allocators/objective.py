@@ -93,7 +93,7 @@ class Objective(Effort):
         return improve(problem, plans, self, repr(self), meter, aim, own)
 
     def _of(self, name: str) -> float:
-        return sum(weight for key, weight in self.weights if key == name)
+        return float(dict(self.weights).get(name, 0.0))
 
     def _aim(self, problem: Problem, plan: Plan) -> tuple[Aim, np.ndarray]:
         """What is minimised, and what a second of function costs on each node."""

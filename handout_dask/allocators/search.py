@@ -10,11 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from handout_dask.allocators import contention, decoder, engine
+from handout_dask.allocators import contention, decoder
 from handout_dask.allocators.annealing import Annealer, kernels
 from handout_dask.allocators.decoder import Aim
 from handout_dask.allocators.effort import SEARCH, Effort, Meter
 from handout_dask.allocators.instance import is_searchable, plan_of, schedule_of
+from handout_dask.begun import Begun
 from handout_dask.plans import Plan
 from handout_dask.problem import Problem
 
@@ -98,7 +99,7 @@ def search(
     meter: Meter,
     seed: int = 0,
     *,
-    begun: engine.Begun | None = None,
+    begun: Begun | None = None,
     now: float = 0.0,
     price: np.ndarray | None = None,
     path: str | None = None,

@@ -128,22 +128,30 @@ def summary(doc: dict[str, Any], cluster: Cluster) -> str:
         busy = sum(row["end"] - row["start"] for row in rows)
         share = busy / makespan / node.capacity("slots") if makespan else 0.0
         lines.append((node.name, str(len(rows)), f"{busy:.3f}", f"{share:.1%}"))
-    text = [*table(lines), ""]
-    if doc["workflow"]:
-        text.append(f"workflow       {doc['workflow']}")
-    text.append(f"allocator      {doc['allocator']}")
-    text.append(f"makespan       {makespan:.6g} s")
+    sums = [f"makespan       {makespan:.6g} s"]
     if "planned_makespan" in doc:
-        text.append(f"planned        {doc['planned_makespan']:.6g} s")
-    text.append(f"money          {doc['money']:.6g} (by {doc['billing']})")
-    text.append(f"moved          {doc['transferred']:.6g} MB")
+        sums.append(f"planned        {doc['planned_makespan']:.6g} s")
+    sums.append(f"money          {doc['money']:.6g} (by {doc['billing']})")
+    if doc["energy"]:
+        sums.append(f"energy         {doc['energy']:.6g} W s")
+    sums.append(f"moved          {doc['transferred']:.6g} MB")
     if "attempts" in doc:
         lost = sum(row["outcome"] != "done" for row in doc["attempts"])
-        text.append(f"attempts       {len(doc['attempts'])}, of which {lost} lost")
+        sums.append(f"attempts       {len(doc['attempts'])}, of which {lost} lost")
+    return "\n".join([*table(lines), "", *sums, *notes(doc)])
+
+
+def notes(doc: dict[str, Any]) -> list[str]:
+    """Lines for people: of which workflow a schedule is, for what, and by whom."""
+    lines = [f"allocator      {doc['allocator']}"]
+    if doc["workflow"]:
+        lines.insert(0, f"workflow       {doc['workflow']}")
+    if doc["network"] != "free":
+        lines.append(f"network        {doc['network']}")
     if doc.get("guessed"):
-        text.append(f"guessed        the run time of {doc['guessed']} functions")
-    text.append(f"planning time  {doc['planning_time']:.3f} s")
-    return "\n".join(text)
+        lines.append(f"guessed        the run time of {doc['guessed']} functions")
+    lines.append(f"planning time  {doc['planning_time']:.3f} s")
+    return lines
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

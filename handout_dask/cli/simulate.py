@@ -14,7 +14,7 @@ from handout_dask.cli.common import (
     summary,
 )
 from handout_dask.formats.nodes import read_nodes
-from handout_dask.formats.planfile import executed_plan, plan_from_dict
+from handout_dask.formats.planfile import executed_plan, network_of, plan_from_dict
 from handout_dask.problem import NETWORKS, Problem
 from handout_dask.simulation import simulate
 
@@ -37,7 +37,9 @@ def add(commands: Any) -> None:
         help="sigma of a lognormal factor of mean 1 on each run time",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise")
-    parser.add_argument("--network", choices=NETWORKS, default="free")
+    parser.add_argument(
+        "--network", choices=NETWORKS, help="default: that for which the plan is made"
+    )
     parser.add_argument(
         "--fail",
         type=_failure,
@@ -65,11 +67,14 @@ def run(args: Namespace) -> int:
     """Simulate, and print what came of the plan."""
     graph = load_workflow(args.workflow)
     cluster = read_nodes(args.nodes)
-    plan = plan_from_dict(read_json(args.plan), Problem(graph, cluster))
+    made = read_json(args.plan)
+    problem = Problem(graph, cluster, network=network_of(made))
+    plan = plan_from_dict(made, problem)
+    network = args.network or problem.network
     spans = simulate(
-        plan, noise=args.noise, seed=args.seed, network=args.network, fail=args.fail
+        plan, noise=args.noise, seed=args.seed, network=network, fail=args.fail
     )
-    doc = executed_plan(plan, spans)
+    doc = executed_plan(plan, spans, network)
     if args.json:
         print_json(doc)
     else:

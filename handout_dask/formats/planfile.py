@@ -10,6 +10,7 @@ import numpy as np
 
 from handout_dask.errors import AllocationError
 from handout_dask.events import DONE, Span
+from handout_dask.node import Cluster
 from handout_dask.plans import Plan, bill, check_plan
 from handout_dask.problem import Problem
 
@@ -23,8 +24,9 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         ``schedule`` has a row for each function, by start: ``task``, ``node``,
         ``start`` and ``end`` [s], and ``variant`` where it is not the first cost
         alternative. Beside it ``makespan`` [s], ``money``, ``billing`` (how money is
-        counted), ``transferred`` [MB], ``planning_time`` [s], ``allocator``,
-        ``guessed`` (number of guessed run times) and ``workflow`` (the graph's name).
+        counted), ``energy`` [W s], ``transferred`` [MB], ``network`` (for which the
+        plan is made), ``planning_time`` [s], ``allocator``, ``guessed`` (number of
+        guessed run times) and ``workflow`` (the graph's name).
     """
     rows = []
     for placed in plan:
@@ -37,12 +39,19 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "makespan": plan.makespan,
         "money": plan.money,
         "billing": plan.problem.cluster.billing,
+        "energy": _energy(plan.problem.cluster, plan.node, plan.start, plan.end),
         "transferred": plan.transferred,
+        "network": plan.problem.network,
         "planning_time": plan.planning_time,
         "allocator": plan.allocator,
         "guessed": int(plan.guessed.sum()),
         "workflow": plan.problem.graph.name,
     }
+
+
+def network_of(doc: Any) -> str:
+    """The network for which the plan of a document is made; ``free`` if unsaid."""
+    return str(doc.get("network", "free")) if isinstance(doc, Mapping) else "free"
 
 
 def schedule_row(
@@ -116,7 +125,9 @@ def plan_from_dict(doc: Any, problem: Problem) -> Plan:
     return check_plan(plan, problem)
 
 
-def executed_plan(plan: Plan, spans: Sequence[Span]) -> dict[str, Any]:
+def executed_plan(
+    plan: Plan, spans: Sequence[Span], network: str | None = None
+) -> dict[str, Any]:
     """What became of a plan, as a document like that of `plan_to_dict`.
 
     Parameters
@@ -125,15 +136,17 @@ def executed_plan(plan: Plan, spans: Sequence[Span]) -> dict[str, Any]:
         What was to be done.
     spans : sequence of Span
         Every attempt.
+    network : {"free", "oneport"}, optional
+        On which it was done; default: that for which the plan is made.
 
     Returns
     -------
     dict
         ``schedule`` has one row for each function that is done: its last attempt, or an
-        earlier one if that came too late for a reader in the schedule. ``makespan`` and
-        ``money`` count every attempt, ``transferred`` the edges of the schedule;
-        ``planned_makespan`` is the plan's. Where there were more attempts, ``attempts``
-        lists them all.
+        earlier one if that came too late for a reader in the schedule. ``makespan``,
+        ``money`` and ``energy`` count every attempt, ``transferred`` the edges of the
+        schedule; ``planned_makespan`` is the plan's. Where there were more attempts,
+        ``attempts`` lists them all.
     """
     problem = plan.problem
     chosen = _chosen(problem, spans)
@@ -150,7 +163,9 @@ def executed_plan(plan: Plan, spans: Sequence[Span]) -> dict[str, Any]:
         "makespan": float(end.max(initial=0.0)),
         "money": bill(problem.cluster, node, start, end),
         "billing": problem.cluster.billing,
+        "energy": _energy(problem.cluster, node, start, end),
         "transferred": _moved(problem, chosen),
+        "network": network or problem.network,
         "planned_makespan": plan.makespan,
         "planning_time": plan.planning_time,
         "allocator": plan.allocator,
@@ -163,6 +178,14 @@ def executed_plan(plan: Plan, spans: Sequence[Span]) -> dict[str, Any]:
             for span in spans
         ]
     return doc
+
+
+def _energy(
+    cluster: Cluster, node: np.ndarray, start: np.ndarray, end: np.ndarray
+) -> float:
+    """Watt seconds of nodes (indexes) while functions ran on them [s]."""
+    watts = np.array([x.watts for x in cluster.nodes], dtype=float)
+    return float(((end - start) * watts[node]).sum())
 
 
 def _chosen(problem: Problem, spans: Iterable[Span]) -> dict[int, Span]:

@@ -5,6 +5,7 @@ import math
 import pickle
 import random
 import statistics
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ from handout_dask.allocators.iot import energy
 from handout_dask.allocators.ml import fetched
 from handout_dask.allocators.packing import fragmentation, nodes_used
 from handout_dask.allocators.throughput import period
-from handout_dask.allocators.within import assigned, heft
+from handout_dask.allocators.within import assigned, bisect, heft
 from handout_dask.plans import allocate
 from handout_dask.problem import Held
 
@@ -47,7 +48,7 @@ MADE = [
     allocator("iot", slack=math.inf),
     allocator("data", tolerance=0.0),
 ]
-some = settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
+some = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 LOOSE = 1 + 1e-6
 
 
@@ -252,6 +253,16 @@ def test_a_stream_uses_the_nodes_that_one_instance_has_no_use_for():
     assert period(allocate(p, "throughput")) == pytest.approx(2.0)
 
 
+def test_an_exchange_evens_out_what_no_move_does():
+    functions = [
+        Function(k, cost={"cpu_time": time})
+        for k, time in enumerate((3000, 3000, 2000, 2000, 2000))
+    ]
+    p = Problem(Graph(functions), Cluster([Node("a"), Node("b")]))
+    assert period(heft(p)) == pytest.approx(7.0)
+    assert period(allocate(p, "throughput")) == pytest.approx(6.0)
+
+
 def test_links_keep_a_stream_from_moving_more_than_they_carry():
     chain = [
         Function(i, [i - 1] if i else [], cost={"cpu_time": 1000, "output_size": 900})
@@ -260,7 +271,8 @@ def test_links_keep_a_stream_from_moving_more_than_they_carry():
     p = Problem(Graph(chain), Cluster([Node("a"), Node("b")], bandwidth=100))
     with_links = allocate(p, "throughput")
     without = allocate(p, allocator("throughput", links=False))
-    assert (period(without, False), period(without)) == (2.0, pytest.approx(9.0, rel=2))
+    assert period(without, False) == 2.0
+    assert period(without) >= 9.0  # one of its edges, at least, on a link
     assert (period(with_links), with_links.transferred) == (4.0, 0.0)
 
 
@@ -438,6 +450,13 @@ def test_readers_of_a_model_are_with_it_and_two_models_apart():
     assert fetched(heft(made.problem), 500) > 0
 
 
+def test_a_small_model_and_its_readers_go_to_the_small_gpu():
+    model = Function("m", cost={**GPU, "gpu_memory": 9000, "output_size": 5000})
+    reads = [Function(k, ["m"], cost={**GPU, "gpu_memory": 9000}) for k in range(3)]
+    made = plan(Graph([model, *reads]), gpu_nodes(), "ml")
+    assert {x.node for x in made} == {"small"}
+
+
 def test_a_function_takes_a_gpu_node_where_all_else_is_busy():
     functions = [Function(k, cost={"cpu_time": 1000}) for k in range(12)]
     made = plan(Graph(functions), gpu_nodes(), "ml")
@@ -448,6 +467,35 @@ def test_a_function_takes_a_gpu_node_where_all_else_is_busy():
 
 
 # --------------------------------------------------------------------------------- iot
+@dataclass(frozen=True)
+class Outcome:
+    """What `bisect` reads of a plan, and its cost."""
+
+    makespan: float
+    cost: float
+
+
+@pytest.mark.parametrize(
+    ("slack", "expected"), [(1.0, 1.0), (3.0, 3.0), (20.0, 10.0), (math.inf, 10.0)]
+)
+def test_bisection_spends_the_slack_and_no_more(slack, expected):
+    asked = []
+
+    def make(weight):
+        asked.append(weight)
+        return Outcome(1 + min(weight, 9), 10 - min(weight, 9))
+
+    made = bisect(make, lambda x: x.cost, Outcome(1, 10), slack, 1.0)
+    assert made.makespan == pytest.approx(expected, abs=0.01)
+    assert made.makespan <= slack * LOOSE
+    assert len(asked) == (1 if expected == 10 else 13)
+
+
+def test_bisection_returns_the_fast_plan_where_all_others_are_dearer():
+    fast = Outcome(1, 10)
+    assert bisect(lambda w: Outcome(1, 11), lambda x: x.cost, fast, 2.0, 1.0) is fast
+
+
 @pytest.mark.parametrize("slack", [1.0, 1.5, math.inf])
 @some
 @given(data=st.data())

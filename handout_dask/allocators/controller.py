@@ -1,0 +1,67 @@
+"""What to do with the rest of a plan when things went otherwise: keep it, or plan anew.
+
+A pure function of the plan, what has begun, and the time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from handout_dask.allocators.annealing import kernels
+from handout_dask.allocators.decoder import Instance
+from handout_dask.allocators.engine import place, upward_rank
+from handout_dask.allocators.instance import make_instance, plan_of, schedule_of
+from handout_dask.allocators.search import QUICK
+from handout_dask.begun import Begun
+from handout_dask.plans import Plan
+
+
+def replan(plan: Plan, begun: Begun, now: float) -> Plan:
+    """The plan itself, or HEFT's for what has not begun, if that is to end earlier.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is being carried out.
+    begun : Begun
+        What of it has begun, with known or expected ends.
+    now : float
+        Seconds since the beginning.
+
+    Returns
+    -------
+    Plan
+        The same object if it is kept.
+    """
+    problem = plan.problem
+    p = make_instance(problem, begun, now, home=plan.node)
+    kept = course(p, plan, begun)
+    sent = replace(begun, end=np.maximum(begun.end, now))  # no sooner to another node
+    key = -upward_rank(problem)
+    fresh = place(problem, key=key, begun=sent, now=now, allocator=plan.allocator)
+    fresh = course(p, fresh, begun)
+    return fresh if fresh.makespan < kept.makespan else plan
+
+
+def course(p: Instance, plan: Plan, begun: Begun) -> Plan:
+    """What comes of a plan from now on, if each node keeps to its order.
+
+    Parameters
+    ----------
+    p : Instance
+        Of the plan's problem, with what has begun and the time.
+    plan : Plan
+        What has not begun follows it.
+    begun : Begun
+        What has.
+    """
+    waits = begun.node < 0
+    pairs = ((plan.node, begun.node), (plan.option, begun.option),
+             (plan.start, begun.start), (plan.end, begun.end))  # fmt: skip
+    ahead = Plan(plan.problem, *(np.where(waits, x, y) for x, y in pairs))
+    s = schedule_of(ahead, begun)
+    decode, _ = kernels("free", compiled=True)
+    decode(p, QUICK, *s, 0, np.zeros(4), np.inf)
+    return plan_of(plan.problem, s, plan.allocator)
