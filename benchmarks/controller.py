@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", metavar="JSON")
     options = parser.parse_args(argv)
     judge = load_judge(options.referee)
-    warm_up()
+    warm_up([hd.allocator("time")])
     cells: list[dict[str, Any]] = []
     for trace in options.traces:
         judged, graph = judge.load_wfformat(trace), read_workflow(trace)
@@ -81,14 +81,14 @@ def main(argv: list[str] | None = None) -> int:
                 cells.append(
                     {"trace": Path(trace).stem, "nodes": name, "seed": seed, **cell}
                 )
-    rows = [("over the clairvoyant search", *options.nodes)]
+    rows = []
     for way in WAYS:
         means = [
             geometric_mean([cell[way] for cell in cells if cell["nodes"] == name])
             for name in options.nodes
         ]
         rows.append((way, *map(show, means)))
-    print("\n".join(aligned(rows)))
+    print(aligned(("over the clairvoyant search", *options.nodes), rows))
     if options.out:
         doc = {"date": str(date.today()), "noise": options.noise, "cells": cells}
         Path(options.out).write_text(json.dumps(doc, indent=1) + "\n")

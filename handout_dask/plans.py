@@ -348,7 +348,7 @@ def _accepted(
                 f"allocator {allocator!r} returned {type(made).__name__}, not a Plan; "
                 "Plan.from_assignment makes one"
             )
-        if problem.network == "oneport" and not problem.held:
+        if problem.network == "oneport":
             from handout_dask.allocators.contention import as_played
 
             made = as_played(made)

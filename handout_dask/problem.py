@@ -80,8 +80,7 @@ class Problem:
         network: str = "free",
     ) -> None:
         if network not in NETWORKS:
-            known = ", ".join(NETWORKS)
-            raise AllocationError(f"network {network!r} must be one of {known}")
+            raise AllocationError(f"network {network!r}: {' or '.join(NETWORKS)}")
         self.graph = graph
         self.cluster = cluster
         self.network = network
@@ -91,8 +90,7 @@ class Problem:
         self._number_options()
         self._number_kinds()
         self._count_demand()
-        measured = measure_edges(graph.links())
-        self.pred_ptr, self.pred_of, self.pred_mb = measured
+        self.pred_ptr, self.pred_of, self.pred_mb = measure_edges(graph.links())
         self._bind()
 
     # ---------------------------------------------------------------- building

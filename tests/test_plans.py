@@ -21,7 +21,8 @@ from handout_dask import (
     plan,
     with_function,
 )
-from handout_dask.plans import Placement, bill
+from handout_dask.allocators.makespan import Time
+from handout_dask.plans import Placement, allocate, allocate_all, bill
 from handout_dask.problem import Held
 
 SECOND = {"cpu_time": 1000}
@@ -543,16 +544,23 @@ def test_plan_takes_nodes_or_a_cluster_and_time_by_default():
     graph = Graph([Function("a", cost=SECOND)])
     for nodes in ([Node("n0")], Cluster([Node("n0")])):
         made = plan(graph, nodes)
-        assert (schedule(made), made.allocator) == ([("a", "n0", 0.0, 1.0)], "Time()")
+        assert (schedule(made), made.allocator) == (
+            [("a", "n0", 0.0, 1.0)],
+            repr(Time()),
+        )
     assert repr(made) == (
         "<Plan of 1 functions on 1 of 1 nodes: makespan 1 s, money 0, 0 MB moved, "
-        "by Time()>"
+        f"by {Time()!r}>"
     )
 
 
-def test_only_the_free_network_is_assumed():
-    with pytest.raises(AllocationError, match="assume the free network; not 'oneport'"):
-        plan(Graph(), [], network="oneport")
+def test_only_known_networks_are_assumed():
+    graph, nodes = Graph([Function("a", cost=SECOND)]), [Node("n0")]
+    for network in ("free", "oneport"):
+        made = plan(graph, nodes, network=network)
+        assert (made.problem.network, made.makespan) == (network, 1.0)
+    with pytest.raises(AllocationError, match="network 'ring'.* free.* oneport"):
+        plan(graph, nodes, network="ring")
 
 
 def test_what_fits_nowhere_is_unsatisfiable():
@@ -579,3 +587,75 @@ def test_what_is_no_list_of_nodes_is_refused(nodes):
 def test_what_is_no_graph_is_refused():
     with pytest.raises(GraphError, match="a plan is made for a Graph, not list"):
         plan([], [Node("x")])
+
+
+class Several:
+    """Gives the plans that it is made with."""
+
+    def __init__(self, *made):
+        self.made = made
+
+    def allocate(self, problem):
+        return self.made[0]
+
+    def plans(self, problem):
+        return iter(self.made)
+
+
+def two_plans():
+    """A problem of one function, and its plans on a slow and on a fast node."""
+    given = problem(
+        [Function("a", cost=SECOND)], [Node("slow"), Node("fast", speed=2.0)]
+    )
+    plans = [Plan.from_assignment(given, {"a": name}) for name in ("slow", "fast")]
+    return given, *plans
+
+
+def test_several_plans_come_checked_and_the_fastest_first():
+    given, slow, fast = two_plans()
+    chosen = Several(slow, replace(fast, allocator="mine"))
+    made = allocate_all(given, chosen)
+    assert [plan.makespan for plan in made] == [0.5, 1.0]
+    assert [plan.allocator for plan in made] == ["mine", repr(chosen)]
+    assert made[0].planning_time == made[1].planning_time > 0
+
+
+def test_broken_plan_among_several_does_not_pass():
+    given, slow, fast = two_plans()
+    short = replace(fast, end=fast.end / 2)
+    with pytest.raises(AllocationError, match="breaks 1 rule"):
+        allocate_all(given, Several(slow, short))
+    with pytest.raises(AllocationError, match="returned str, not a Plan"):
+        allocate_all(given, Several("slow"))
+
+
+def test_several_plans_are_refused_by_who_makes_one():
+    given, *_ = two_plans()
+    with pytest.raises(AllocationError, match="'time' makes one plan, not several"):
+        allocate_all(given, "time")
+
+
+def test_several_plans_of_what_fits_nowhere_are_refused():
+    given = problem([Function("a", cost={"camera": 1})], [Node("n0")])
+    with pytest.raises(UnsatisfiableError, match="lacks camera"):
+        allocate_all(given, Several())
+
+
+def test_plans_for_the_one_port_network_wait_for_transfers_whoever_made_them():
+    """1 MB to each of two nodes takes 1 s, one after the other."""
+    reads = {"cpu_time": 1000, "output_size": 1}
+    functions = [
+        Function("a", cost=reads),
+        Function("b", ["a"], cost=SECOND),
+        Function("c", ["a"], cost=SECOND),
+    ]
+    cluster = Cluster([Node(f"n{j}") for j in range(3)], bandwidth=1, latency=0)
+    given = Problem(Graph(functions), cluster, network="oneport")
+    made = Plan.from_assignment(given, {"a": "n0", "b": "n1", "c": "n2"})
+    assert made.makespan == 3.0
+    for played in (allocate(given, Several(made)), *allocate_all(given, Several(made))):
+        assert schedule(played) == [
+            ("a", "n0", 0.0, 1.0),
+            ("b", "n1", 2.0, 3.0),
+            ("c", "n2", 3.0, 4.0),
+        ]

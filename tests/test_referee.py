@@ -241,3 +241,43 @@ def test_command_lines_agree_end_to_end(cell, tmp_path):
     for key in ("makespan", "money_task", "bytes_moved"):
         assert verdict[key] == pytest.approx(simulated[key], rel=1e-9)
     assert json.loads(out)["makespan"] == pytest.approx(simulated["makespan"], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "nodes"),
+    [
+        (("--network", "oneport"), "strong8@1"),
+        (("--deadline", "1.5x"), "strong8"),
+        (("--deadline", "2x", "--network", "oneport"), "strong8@1"),
+        (("--deadline", "1.5x", "--billing", "held", "--quantum", "60"), "strong8"),
+        (("--tradeoff", "3"), "strong8"),
+        (("--tradeoff", "3", "--network", "oneport"), "strong8@1"),
+        (("--objective", "makespan=1,money=0.2,transfer=0.1"), "strong8"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_referee_agrees_with_what_aims_and_networks_give(
+    cell, nodes, options, tmp_path
+):
+    """Each plan is feasible, costs what it says and, played, takes no longer."""
+    trace, _ = cell
+    file = tmp_path / "nodes.json"
+    nodeset = referee.read_nodes(nodes, judged(trace))
+    file.write_text(json.dumps(as_nodes(nodeset)))
+    given = ("--nodes", file, "--iterations", "200", "--json", *options)
+    doc = json.loads(run(*HANDOUT, "plan", trace, *given))
+    plans = doc.get("plans", [doc])
+    assert len(plans) == (3 if "--tradeoff" in options else 1)
+    quantum = 60.0 if "held" in options else 0.0
+    network = "oneport" if "oneport" in options else "free"
+    paid = "money_hold" if "held" in options else "money_task"
+    for plan in plans:
+        verdict = referee.validate(judged(trace), nodeset, plan["schedule"], quantum)
+        assert verdict["errors"] == []
+        measured = (verdict["makespan"], verdict[paid], verdict["bytes_moved"] / 1e6)
+        told = (plan["makespan"], plan["money"], plan["transferred"])
+        assert told == pytest.approx(measured, rel=1e-9)
+        assignment = referee.as_assignment(plan["schedule"])
+        rows = referee.simulate(judged(trace), nodeset, assignment, network=network)
+        played = max(row["end"] for row in rows)
+        assert played <= plan["makespan"] * (1 + 1e-9)

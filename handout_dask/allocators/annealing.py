@@ -6,6 +6,7 @@ Knows a Problem, first Plans and an Aim; what the aim is for is the allocators' 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -40,6 +41,11 @@ OUTER = (
     moves.trace, moves.pick, moves.put, moves.neighbour, moves.pick_several,
     moves.move_one, moves.swap, moves.shift,
 )  # fmt: skip
+
+
+def is_loaded() -> bool:
+    """Whether compiled kernels are at hand."""
+    return "numba" in sys.modules
 
 
 @lru_cache(maxsize=4)
@@ -97,6 +103,8 @@ class Annealer:
         self.pool: list[tuple[float, bool, Schedule]] = []
         self.best, self.best_value = start, math.inf
         self.keep(start)
+        if self.x.order.size > p.fixed:
+            self.anneal(p, aim, self.x, 0, 0.0)  # so that it is loaded
 
     def _search(self, s: Schedule) -> Search:
         total = len(s.order)
@@ -188,12 +196,12 @@ class Annealer:
             self.sow(number)
             number += 1
             meter.done += m
-        self.chunk = max(20, 20_000 // n)
+        self.chunk = max(20, 20_000 // n) if self.path == "compiled" else 5
         begin, rate, number = meter.passed(), float(meter.moves), 0
         if not rate:
             self.cycle(0, meter, math.inf, cold, cold)
             rate = self.chunk / (meter.passed() - begin)
-        self.chunk = max(10, int(rate / CHUNKS))
+        self.chunk = max(5, int(rate / CHUNKS))
         while (passed := meter.passed()) < 1.0:
             left = rate * (1.0 - passed)
             cycles = max(1, round(left / n / CYCLE))

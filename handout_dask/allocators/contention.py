@@ -28,10 +28,10 @@ def make_ports(problem: Problem, a: Arrays) -> tuple[Any, ...]:
     times = (np.zeros(n) for _ in range(3))
     mb = a.pred_mb[np.argsort(a.pred_of, kind="stable")]
     position = np.array(problem.graph.links().position, dtype=np.int64)
-    work = oneport.workspace(position, a.succ_ptr, a.need, a.room, a.kind)
+    work = oneport.workspace(position, a.succ_ptr, a.need, problem.room, a.kind)
     return (
-        *whole, *times, a.need, a.room, a.kind, a.pred_ptr, a.succ_ptr, a.succ_of, mb,
-        a.latency, a.slow, work,
+        *whole, *times, a.need, problem.room, a.kind, a.pred_ptr, a.succ_ptr,
+        a.succ_of, mb, a.latency, a.slow, work,
     )  # fmt: skip
 
 
@@ -74,10 +74,11 @@ def as_played(plan: Plan) -> Plan:
 
     Playing the plan must give what it says, but a play changes the order of the starts,
     which is what is played. So it is played some times over, and that plan is taken
-    which and whose play are the shortest. What is held counts as free.
+    which and whose play are the shortest. Where something is held the plan stays as
+    it is, for that can't be played.
     """
     problem, n = plan.problem, len(plan.node)
-    if not n:
+    if not n or problem.held:
         return plan
     a = engine.arrays(problem)
     (rank, _, cls, span, _, _, *arrays, work) = make_ports(problem, a)

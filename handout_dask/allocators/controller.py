@@ -58,9 +58,13 @@ def course(p: Instance, plan: Plan, begun: Begun) -> Plan:
         What has.
     """
     waits = begun.node < 0
-    pairs = ((plan.node, begun.node), (plan.option, begun.option),
-             (plan.start, begun.start), (plan.end, begun.end))  # fmt: skip
-    ahead = Plan(plan.problem, *(np.where(waits, x, y) for x, y in pairs))
+    ahead = replace(
+        plan,
+        node=np.where(waits, plan.node, begun.node),
+        option=np.where(waits, plan.option, begun.option),
+        start=np.where(waits, plan.start, begun.start),
+        end=np.where(waits, plan.end, begun.end),
+    )
     s = schedule_of(ahead, begun)
     decode, _ = kernels("free", compiled=True)
     decode(p, QUICK, *s, 0, np.zeros(4), np.inf)

@@ -9,17 +9,18 @@ import numpy as np
 
 from handout_dask.allocators.contention import as_played
 from handout_dask.allocators.decoder import Aim
-from handout_dask.allocators.effort import Effort, Meter
+from handout_dask.allocators.effort import Effort, Meter, is_number
 from handout_dask.allocators.engine import Weights, place, upward_rank
 from handout_dask.allocators.makespan import Time, list_schedules
 from handout_dask.allocators.search import improve, money_of, value_of_plan
 from handout_dask.costs import parse_quantity
-from handout_dask.errors import AllocationError, UnsatisfiableError
+from handout_dask.errors import AllocationError, CostError, UnsatisfiableError
 from handout_dask.plans import Plan
 from handout_dask.problem import Problem
 
 LONGEST = 1.0  # s that a search takes by default at most: money is worth more than time
 TASTES = (0.3, 1.0, 3.0, 1000.0)  # mean seconds that are given for the money
+HASTE = 0.3  # share of the search for how fast it can be, where that is asked
 STEPS = 8  # of the bisection for the largest taste that keeps a deadline
 TIE = (
     1e-4  # share of the value by which the faster of two equally cheap plans is better
@@ -27,7 +28,7 @@ TIE = (
 STERN = 10.0  # a share beyond a limit costs so many times that share of the value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cost(Effort):
     """Least money with a deadline, least makespan with a budget; else least money.
 
@@ -115,6 +116,7 @@ class Cost(Effort):
         firsts = self._firsts(problem, deadline) + fastest
         if deadline < min(plan.makespan for plan in firsts):
             firsts.append(self._fastest(problem))
+        # A search for the fastest plan comes out of the same budget.
         return self._cheapest(problem, firsts, deadline, meter)
 
     def plans(self, problem: Problem) -> tuple[Plan, ...]:
@@ -134,7 +136,7 @@ class Cost(Effort):
         if not problem.functions:
             return (place(problem, allocator=repr(self)),)
         firsts = [*self._firsts(problem), self._fastest(problem)]
-        fast = firsts[-1].makespan
+        fast = max(min(plan.makespan for plan in firsts), 1e-9)
         found = [self._cheapest(problem, firsts, math.inf, Meter())]
         slow = max(found[0].makespan, fast)
         for step in range((self.tradeoff or 2) - 2, -1, -1):
@@ -152,8 +154,12 @@ class Cost(Effort):
         return np.array([node.watts for node in problem.nodes], dtype=float)
 
     def _fastest(self, problem: Problem) -> Plan:
-        effort = Time(self.time_budget, self.iterations, self.seed)
-        return effort.allocate(problem)
+        seconds, moves = self.time_budget, self.iterations
+        return Time(
+            None if seconds is None else HASTE * seconds,
+            None if moves is None else int(HASTE * moves),
+            self.seed,
+        ).allocate(problem)
 
     def _firsts(self, problem: Problem, deadline: float = math.inf) -> list[Plan]:
         """List schedules with more and more taste for cheap nodes.
@@ -258,13 +264,17 @@ def _deadline(given: float | str) -> tuple[float, float]:
             )
         return 0.0, factor
     if isinstance(given, str):
-        given = parse_quantity("allocator 'cost', deadline", "cpu_time", given) / 1e3
+        try:
+            given = parse_quantity("", "cpu_time", given) / 1e3
+        except CostError:
+            raise AllocationError(
+                f"deadline={given!r} must be seconds, a text such as '90 s' or "
+                "'10 min', or a factor such as '1.5x'"
+            ) from None
     return _positive("deadline", given), 0.0
 
 
 def _positive(what: str, given: object) -> float:
-    if isinstance(given, bool) or not isinstance(given, int | float):
-        given = math.nan
-    if not 0.0 < given < math.inf:
-        raise AllocationError(f"{what} must be a finite number above 0")
-    return float(given)
+    if not is_number(given) or not given > 0:  # type: ignore[operator]
+        raise AllocationError(f"{what}={given!r} must be a finite number above 0")
+    return float(given)  # type: ignore[arg-type]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 
 from handout_dask.errors import AllocationError
 
@@ -15,7 +17,7 @@ SEARCH, SHARE = (
 )  # s, and share of the makespan: what a search takes by default
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Effort:
     """How much an allocator searches: parameters that several of them have."""
 
@@ -35,15 +37,20 @@ class Effort:
             raise AllocationError(f"{self!r}: give time_budget or iterations, not both")
         for name in ("time_budget", "iterations", "seed"):
             value = getattr(self, name)
-            kinds = (int, float) if name == "time_budget" else (int,)
             if value is None and name != "seed":
                 continue
-            good = isinstance(value, kinds) and not isinstance(value, bool)
-            if not good or not 0 <= value < math.inf:
-                what = "seconds" if name == "time_budget" else "a whole number"
+            whole = name != "time_budget"
+            if not is_number(value, whole) or value < 0:
+                what = "a whole number" if whole else "seconds"
                 raise AllocationError(
-                    f"{name}={value!r} must be {what}, not negative and finite"
+                    f"{name}={value!r} must be {what}, finite and not negative"
                 )
+
+    def __repr__(self) -> str:
+        """The class with what differs from the defaults."""
+        own = [(f.name, getattr(self, f.name), f.default) for f in fields(self)]
+        told = ", ".join(f"{name}={x!r}" for name, x, usual in own if x != usual)
+        return f"{type(self).__name__}({told})"
 
     def limit(self, meter: Meter, makespan: float, longest: float = SEARCH) -> None:
         """Let a meter end a search for a plan of about this makespan."""
@@ -53,6 +60,18 @@ class Effort:
             meter.seconds = self.time_budget
         else:
             meter.seconds = min(longest, SHARE * makespan)
+
+
+def is_number(value: object, whole: bool = False) -> bool:
+    """Whether a value is a finite number that fits a float; `whole`: an int."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if whole and not isinstance(value, int):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
 
 
 @dataclass
@@ -74,3 +93,22 @@ class Meter:
         cpu = time.thread_time() - self.cpu
         wall = time.perf_counter() - self.wall
         return max(cpu, wall / PATIENCE) / self.seconds
+
+    def is_short(self, most: tuple[float, int]) -> bool:
+        """Whether the search has at most so many seconds, or moves."""
+        if self.seconds is None:
+            return self.moves <= most[1]
+        return self.seconds <= most[0]
+
+    @contextmanager
+    def paused_once(self, what: str) -> Iterator[None]:
+        """Don't count what happens here, the first time that it does in a process."""
+        cpu, wall = time.thread_time(), time.perf_counter()
+        yield
+        if what not in _HAPPENED:
+            _HAPPENED.add(what)
+            self.cpu += time.thread_time() - cpu
+            self.wall += time.perf_counter() - wall
+
+
+_HAPPENED: set[str] = set()

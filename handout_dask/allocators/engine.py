@@ -64,6 +64,7 @@ class Weights:
             )
 
 
+ROUNDING = 1e-15  # of the largest room: what sums of demands may be off by
 EARLIEST_END = Weights(end=1.0)
 EARLIEST_START = Weights(start=1.0)
 LEAST_LOAD = Weights(load=1.0)
@@ -77,15 +78,16 @@ def arrays(problem: Problem, assigned: np.ndarray | None = None) -> Arrays:
     latency = p.cluster.latency / 1e3
     np.fill_diagonal(slow, 0.0)
     np.fill_diagonal(latency, 0.0)
-    room = np.where(np.isfinite(p.room), p.room, 0.0)
-    slack = TOLERANCE * room.max(axis=0, initial=1e-9)
+    finite = np.where(np.isfinite(p.room), p.room, 0.0)
+    slack = ROUNDING * finite.max(axis=0, initial=1e-9)
+    room = np.ascontiguousarray(p.room + TOLERANCE * finite)
     pin, group = p.pin, p.group
     if assigned is not None:
         pin = np.ascontiguousarray(assigned, dtype=np.int64)
         group = np.full(n, -1, dtype=np.int64)
     return Arrays(
         p.pred_ptr, p.pred_of, p.pred_mb, *p.succs_arrays, p.option_ptr, p.option_work,
-        p.option_class, p.need, np.ascontiguousarray(p.rate), p.kind, p.room, latency,
+        p.option_class, p.need, np.ascontiguousarray(p.rate), p.kind, room, latency,
         slow, pin, group, *p.held_arrays, slack,
     )  # fmt: skip
 

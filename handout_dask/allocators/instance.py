@@ -16,7 +16,6 @@ from handout_dask.allocators.decoder import (
     Schedule,
 )
 from handout_dask.begun import Begun
-from handout_dask.node import TOLERANCE
 from handout_dask.plans import Plan
 from handout_dask.problem import Problem
 
@@ -91,7 +90,7 @@ def make_instance(
     holds = np.bincount(a.held_node, minlength=m)
     nodes = np.zeros(m, dtype=NODE)
     nodes["kind"], nodes["price"] = a.kind, price
-    nodes["single"] = (a.room[a.kind, 0] == 1.0) & (holds == 0)
+    nodes["single"] = (problem.room[a.kind, 0] == 1.0) & (holds == 0)
     preds = np.zeros(len(a.pred_of), dtype=PRED)
     preds["of"], preds["mb"] = a.pred_of, a.pred_mb
     pairs = np.zeros((m, m), dtype=LINK)
@@ -99,7 +98,9 @@ def make_instance(
     crowd = holds
     if begun is not None:
         crowd = crowd + np.bincount(begun.node[has_begun], minlength=m)
-    most = int(min(a.room[:, 0].max(initial=1.0), n)) + int(crowd.max(initial=0)) + 1
+    most = (
+        int(min(problem.room[:, 0].max(initial=1.0), n)) + int(crowd.max(initial=0)) + 1
+    )
     return Instance(
         size=n,
         fixed=h + int(has_begun.sum()),
@@ -113,7 +114,7 @@ def make_instance(
         option_class=np.append(a.option_class, np.arange(c, c + h)),
         span=np.concatenate([span, np.zeros((h, span.shape[1]))]),
         need=np.concatenate([a.need, a.held_need]),
-        room=a.room + np.where(np.isfinite(a.room), TOLERANCE * a.room, 0.0),
+        room=a.room,
         running=np.zeros((m, most), dtype=np.int64),
         members=_members(a.group),
         ports=make_ports(problem, a) if problem.network == "oneport" else (),
@@ -134,7 +135,9 @@ def _least_money(a: engine.Arrays, span: np.ndarray, price: np.ndarray) -> float
     """What every function on its cheapest node costs."""
     cheapest = np.full(span.shape[1], np.inf)
     np.minimum.at(cheapest, a.kind, price)
-    bill = np.where(np.isfinite(span), span * cheapest, np.inf).min(axis=1)
+    bill = np.full_like(span, np.inf)
+    np.multiply(span, cheapest, out=bill, where=np.isfinite(span))
+    bill = bill.min(axis=1)
     return float(np.minimum.reduceat(bill, a.option_ptr[:-1]).sum())
 
 

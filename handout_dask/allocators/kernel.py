@@ -39,7 +39,7 @@ class Arrays(NamedTuple):
     need: Any  # (c, r)
     rate: Any  # (c, k)
     kind: Any  # (m,)
-    room: Any  # (k, r)
+    room: Any  # (k, r), with tolerance
     latency: Any  # (m, m) [s], diagonal 0
     slow: Any  # (m, m) [s/MB], diagonal 0
     pin: Any  # (n,)
@@ -48,7 +48,7 @@ class Arrays(NamedTuple):
     held_start: Any  # (h,) [s]
     held_end: Any  # (h,) [s]
     held_need: Any  # (h, r)
-    slack: Any  # (r,) what a sum of demands may exceed a room by
+    slack: Any  # (r,) what sums may be off by
 
 
 def upward_rank(

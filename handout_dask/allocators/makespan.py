@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from handout_dask.allocators.contention import as_played
 from handout_dask.allocators.effort import Effort, Meter
 from handout_dask.allocators.engine import place, upward_rank
 from handout_dask.allocators.search import improve
@@ -15,7 +16,7 @@ from handout_dask.problem import Problem
 FEW = 100_000  # functions x nodes up to which several list schedules are made
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Time(Effort):
     """Minimum makespan.
 
@@ -49,7 +50,10 @@ class Time(Effort):
 
 
 def list_schedules(problem: Problem) -> list[Plan]:
-    """HEFT's plan, and where that is quick those of some other orders."""
+    """HEFT's plan, and where that is quick those of some other orders.
+
+    With times as the problem's network makes them.
+    """
     if not problem.functions:
         return [place(problem)]
     keys: list[np.ndarray | None] = [-upward_rank(problem)]
@@ -60,4 +64,6 @@ def list_schedules(problem: Problem) -> list[Plan]:
             np.arange(len(problem.functions), dtype=float),
             None,  # as they become ready
         ]
-    return [place(problem, key=key) for key in keys]
+    plans = [place(problem, key=key) for key in keys]
+    ported = problem.network == "oneport"
+    return [as_played(plan) for plan in plans] if ported else plans

@@ -10,7 +10,7 @@ import numpy as np
 
 from handout_dask.allocators.contention import as_played
 from handout_dask.allocators.decoder import Aim
-from handout_dask.allocators.effort import Effort, Meter
+from handout_dask.allocators.effort import Effort, Meter, is_number
 from handout_dask.allocators.engine import Weights, place, upward_rank
 from handout_dask.allocators.makespan import list_schedules
 from handout_dask.allocators.search import improve
@@ -19,10 +19,11 @@ from handout_dask.plans import Plan
 from handout_dask.problem import Problem
 
 MEASURES = ("makespan", "money", "energy", "transfer")
+LARGEST = 1e9  # weight
 TASTES = (0.1, 1.0, 10.0)  # of list schedules for what is not time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Objective(Effort):
     """The least weighted sum of what a plan takes, each relative to HEFT's plan.
 
@@ -53,18 +54,22 @@ class Objective(Effort):
             That says which are known.
         """
         Effort.__post_init__(self)
-        given = self.weights
-        pairs = tuple(given.items()) if isinstance(given, Mapping) else tuple(given)
+        try:
+            pairs = tuple(dict(self.weights).items())
+        except (TypeError, ValueError):
+            raise AllocationError(
+                f"weights={self.weights!r} must be a mapping, such as "
+                "{'makespan': 1, 'money': 0.2}"
+            ) from None
         object.__setattr__(self, "weights", pairs)  # hashable, and safe from changes
         for name, weight in pairs:
             if name not in MEASURES:
                 known = ", ".join(MEASURES)
                 raise AllocationError(f"objective {name!r} must be one of {known}")
-            good = isinstance(weight, int | float) and not isinstance(weight, bool)
-            if not good or not 0 <= weight < math.inf:
+            if not is_number(weight) or not 0 <= weight <= LARGEST:
                 raise AllocationError(
-                    f"objective {name!r}: weight {weight!r} must be a finite number, "
-                    "not negative"
+                    f"objective {name!r}: weight {weight!r} must be a number from 0 to "
+                    f"{LARGEST:g}"
                 )
         if not any(weight for _, weight in pairs):
             raise AllocationError("an objective needs a weight above 0")

@@ -226,7 +226,7 @@ def play(rank: Any, node: Any, span: Any, cls: Any, need: Any, room: Any, kind: 
         if to_run[j] > limit * slots or to_send[j] > limit or to_get[j] > limit:
             return np.inf
         for r in range(r_count):
-            free[j, r] = room[kind[j], r]
+            free[j, r] = room[kind[j], r] * (1.0 + TOLERANCE)
         sending[j] = head_to[j] = -1
         receiving[j] = is_touched[j] = False
     touched_n = events = 0
@@ -363,7 +363,7 @@ def workspace(position: Any, succ_ptr: Any, need: Any, room: Any,
     first[order] = np.cumsum(degree[order]) - degree[order]
     turn = np.arange(e) + np.repeat(first - succ_ptr[:-1], degree)
     finite = np.where(np.isfinite(room), room, 0.0)
-    slack = TOLERANCE * np.maximum(finite, 1.0).max(axis=0, initial=1.0)
+    slack = 1e-15 * np.maximum(finite, 1.0).max(axis=0, initial=1.0)
 
     def some(dtype: str, *sizes: int) -> list[np.ndarray]:
         return [np.zeros(size, dtype) for size in sizes]

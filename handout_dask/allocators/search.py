@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from handout_dask.allocators import contention, decoder
-from handout_dask.allocators.annealing import Annealer, kernels
+from handout_dask.allocators.annealing import Annealer, is_loaded
 from handout_dask.allocators.decoder import Aim
 from handout_dask.allocators.effort import SEARCH, Effort, Meter
 from handout_dask.allocators.instance import is_searchable, plan_of, schedule_of
@@ -20,6 +20,8 @@ from handout_dask.plans import Plan
 from handout_dask.problem import Problem
 
 LOADING = 0.02  # s of search below which loading numba (0.5 s) doesn't pay
+FEW = 20  # functions that are searched without numba, unless it is loaded already
+LOADING_PAYS = 0.2, 1000  # s, or moves, of search; for few functions too
 FAR_TOO_MANY = 300_000  # functions for each second below which that is of use
 
 QUICK = Aim(1.0, 0.0, 0.0, np.inf, 0.0, np.inf, 0.0, False, 0.0)  # least makespan
@@ -57,8 +59,6 @@ def improve(
         Seconds that the search takes by default at most.
     """
     ported = problem.network == "oneport"
-    if ported:
-        plans = [contention.as_played(plan) for plan in plans]
     known = [value_of_plan(aim, plan, price) for plan in plans]
     best = plans[int(np.argmin(known))]
     effort.limit(meter, best.makespan, longest)
@@ -77,10 +77,8 @@ def _is_worthwhile(problem: Problem, meter: Meter, effort: Effort) -> bool:
         return False
     if meter.seconds is None or effort.time_budget is not None:
         return True
-    loaded = kernels.cache_info().currsize > 0
-    return len(problem.functions) <= FAR_TOO_MANY * meter.seconds and (
-        loaded or meter.seconds >= LOADING
-    )
+    quick = is_loaded() or len(problem.functions) <= FEW or meter.seconds >= LOADING
+    return quick and len(problem.functions) <= FAR_TOO_MANY * meter.seconds
 
 
 def value_of_plan(aim: Aim, plan: Plan, price: np.ndarray | None = None) -> float:
@@ -123,9 +121,13 @@ def search(
     path : {"numpy", "compiled"}, optional
         Who computes; the plan is the same.
     """
-    annealer = Annealer(
-        problem, plans[0], aim, seed, begun=begun, now=now, price=price, path=path
-    )
+    small = len(problem.functions) <= FEW and meter.is_short(LOADING_PAYS)
+    if path is None and small and not is_loaded():
+        path = "numpy"
+    with meter.paused_once(problem.network):  # while kernels are loaded, or compiled
+        annealer = Annealer(
+            problem, plans[0], aim, seed, begun=begun, now=now, price=price, path=path
+        )
     for plan in plans[1:]:
         annealer.keep(schedule_of(plan, begun))
     annealer.run(meter)

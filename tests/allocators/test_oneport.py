@@ -299,19 +299,3 @@ def test_nothing_to_play_ends_at_once():
     nothing = np.zeros(0)
     made = Plan(p, nothing.astype(int), nothing.astype(int), nothing, nothing)
     assert decode(oneport.play, made)[0] == 0.0
-
-
-def test_other_kernels_can_call_the_decoder_as_it_is_written():
-    import numba
-
-    oneport.register()
-    play = oneport.play
-
-    @numba.njit
-    def twice(*args):
-        return play(*args) + play(*args)
-
-    p, node = two_to_one()
-    start = np.arange(4.0)
-    made = Plan(p, node, np.zeros(4, dtype=int), start, start + 1)
-    assert decode(twice, made)[0] == 2 * decode(oneport.play, made)[0]

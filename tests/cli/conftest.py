@@ -61,3 +61,17 @@ def handout(capsys):
         return (code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def fan(files):
+    """The files, with four readers of what make writes, and four nodes of one kind."""
+    trace = json.loads(files.trace.read_text())
+    tasks = trace["workflow"]["specification"]["tasks"]
+    measured = trace["workflow"]["execution"]["tasks"]
+    for k in range(2, 5):
+        tasks.append({**tasks[1], "id": f"use{k}"})
+        measured.append({**measured[1], "id": f"use{k}"})
+    files.trace.write_text(json.dumps(trace))
+    files.nodes.write_text('[[node]]\nname = "n"\ncount = 4\n[network]\nlatency = 0\n')
+    return files

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from handout_dask.allocators.makespan import Time
+
 SCHEDULE = [
     {"task": "make", "node": "fast", "start": 0.0, "end": 2.0},
     {"task": "use", "node": "fast", "start": 2.0, "end": 3.0},
@@ -22,8 +24,10 @@ def test_json_is_the_plan_in_the_format_of_the_specification(handout, files):
         "makespan": 3.0,
         "money": 6.0,
         "billing": "function",
+        "energy": 0.0,
         "transferred": 0.0,
-        "allocator": "Time()",
+        "network": "free",
+        "allocator": repr(Time()),
         "guessed": 0,
         "workflow": "small",
     }
@@ -160,12 +164,18 @@ def test_interrupt_is_code_130(handout, files, monkeypatch):
     assert (code, out, err) == (130, "", "handout: interrupted\n")
 
 
-def test_planning_loads_neither_dask_nor_numba(files):
+@pytest.mark.parametrize(
+    ("options", "absent"),
+    [((), {"dask", "distributed"}), (("--time-budget", "0"), {"dask", "numba"})],
+)
+def test_planning_loads_no_dask_and_at_once_no_numba(options, absent, files):
     code = (
         "import sys; from handout_dask.cli import main; main(sys.argv[1:]); "
-        "sys.exit(' '.join({'dask', 'distributed', 'numba'} & {*sys.modules}))"
+        "print(*sys.modules, file=sys.stderr)"
     )
     command = [sys.executable, "-c", code, "plan", files.trace, "--nodes", files.nodes]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.stderr.strip() == ""
+    done = subprocess.run(
+        [*command, *options], capture_output=True, text=True, timeout=60
+    )
+    assert absent & {*done.stderr.split()} == set()
     assert "makespan" in done.stdout

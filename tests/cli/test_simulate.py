@@ -131,3 +131,37 @@ def test_plan_of_another_workflow_is_code_2(handout, files, plan):
     plan.write_text("no")
     code, _, err = handout(*args)
     assert (code, err.startswith(f"handout: {plan}: is not JSON")) == (2, True)
+
+
+def planned(handout, files, network):
+    path = files.folder / f"{network}.json"
+    options = ("--network", network, "--iterations", 10, "--out", path)
+    assert handout("plan", files.trace, "--nodes", files.nodes, *options)[0] == 0
+    return path
+
+
+def test_network_is_by_default_that_for_which_the_plan_is_made(handout, fan):
+    """10 MB take 0.08 s to each of three nodes, together or one after the other."""
+    made = {name: planned(handout, fan, name) for name in ("free", "oneport")}
+    played = {
+        (name, options): simulated(handout, fan, path, *options)
+        for name, path in made.items()
+        for options in ((), ("--network", "free"), ("--network", "oneport"))
+    }
+    assert {key: (doc["makespan"], doc["network"]) for key, doc in played.items()} == {
+        ("free", ()): (pytest.approx(6.08), "free"),
+        ("free", ("--network", "free")): (pytest.approx(6.08), "free"),
+        ("free", ("--network", "oneport")): (pytest.approx(6.24), "oneport"),
+        ("oneport", ()): (pytest.approx(6.24), "oneport"),
+        ("oneport", ("--network", "free")): (pytest.approx(6.08), "free"),
+        ("oneport", ("--network", "oneport")): (pytest.approx(6.24), "oneport"),
+    }
+    assert played["oneport", ()]["planned_makespan"] == pytest.approx(6.24)
+
+
+def test_plan_for_an_unknown_network_is_code_2(handout, files, plan):
+    doc = json.loads(plan.read_text()) | {"network": "tokenring"}
+    plan.write_text(json.dumps(doc))
+    args = ("simulate", plan, files.trace, "--nodes", files.nodes)
+    code, _, err = handout(*args)
+    assert (code, "network 'tokenring'" in err, "oneport" in err) == (2, True, True)

@@ -9,6 +9,7 @@ from handout_dask.events import LOST, Span
 from handout_dask.formats.planfile import (
     executed_plan,
     id_to_json,
+    network_of,
     plan_from_dict,
     plan_to_dict,
 )
@@ -19,7 +20,7 @@ from handout_dask.plans import Plan
 from handout_dask.problem import Problem
 
 
-def small(billing="function"):
+def small(billing="function", network="free"):
     """a -> ("b", 1) with 10 MB at 10 MB/s; the second has two variants."""
     graph = Graph(
         [
@@ -32,8 +33,12 @@ def small(billing="function"):
         ],
         name="small",
     )
-    nodes = [Node("n0", price=3600.0), Node("n1", price=7200.0, speed=2.0)]
-    return Problem(graph, Cluster(nodes, 10.0, 500.0, billing=billing))
+    nodes = [
+        Node("n0", price=3600.0, watts=100.0),
+        Node("n1", price=7200.0, watts=300.0, speed=2.0),
+    ]
+    cluster = Cluster(nodes, 10.0, 500.0, billing=billing)
+    return Problem(graph, cluster, network=network)
 
 
 def planned(problem):
@@ -52,7 +57,9 @@ def test_document_has_schedule_and_sums():
         "makespan": 5.0,
         "money": 2.0 + 3.0,
         "billing": "function",
+        "energy": 200.0 + 450.0,
         "transferred": 10.0,
+        "network": "free",
         "planning_time": 0.0,
         "allocator": "assignment",
         "guessed": 1,
@@ -67,6 +74,15 @@ def test_plan_survives_a_file():
     back = plan_from_dict(doc, problem)
     assert [*back] == [*plan]
     assert plan_to_dict(back) == plan_to_dict(plan)
+
+
+def test_document_tells_the_network_for_which_its_plan_is_made():
+    plan = planned(small(network="oneport"))
+    spans = [Span(p.function, p.node, p.start, p.end) for p in plan]
+    assert network_of(plan_to_dict(plan)) == "oneport"
+    assert network_of(executed_plan(plan, spans)) == "oneport"
+    assert network_of(executed_plan(plan, spans, "free")) == "free"
+    assert [network_of(doc) for doc in ({}, [], {"schedule": []})] == ["free"] * 3
 
 
 def test_ids_without_json_form_become_their_repr():
@@ -130,7 +146,9 @@ def test_executed_plan_counts_what_really_happened():
         "makespan": 9.0,
         "money": 3.0 + 4.0 * 2,
         "billing": "held",
+        "energy": 300.0 + 1200.0,
         "transferred": 10.0,
+        "network": "free",
         "planned_makespan": 5.0,
         "planning_time": 0.0,
         "allocator": "assignment",
@@ -151,6 +169,7 @@ def test_executed_plan_lists_every_attempt_and_pays_for_it():
         {"task": "('b', 1)", "node": "n1", "start": 2.0, "end": 3.0},
     ]
     assert (doc["money"], doc["transferred"]) == (1.0 + 2.0 + 2.0, 0.0)
+    assert doc["energy"] == 100.0 + 300.0 + 300.0
     assert [(r["task"], r["attempt"], r["outcome"]) for r in doc["attempts"]] == [
         ("a", 1, "lost"),
         ("a", 2, "done"),
