@@ -122,9 +122,10 @@ class Annealer:
         own = s.order[p.fixed :]
         own[:] = own[np.argsort(s.rows["start"][own], kind="stable")]
         valid = makespan <= aim.deadline and money <= aim.budget
-        self.pool.append((value, valid, s))
-        self.pool.sort(key=lambda entry: entry[0])
-        del self.pool[POOL:]
+        if all(value != known for known, *_ in self.pool):  # likely another one
+            self.pool.append((value, valid, s))
+            self.pool.sort(key=lambda entry: entry[0])
+            del self.pool[POOL:]
         if valid and value < self.best_value:
             self.best, self.best_value = s, value
 

@@ -114,9 +114,10 @@ class Cost(Effort):
                 fastest.append(self._fastest(problem))
                 deadline = factor * fastest[0].makespan
         firsts = self._firsts(problem, deadline) + fastest
-        if deadline < min(plan.makespan for plan in firsts):
-            firsts.append(self._fastest(problem))
-        # A search for the fastest plan comes out of the same budget.
+        for share in (HASTE, 1.0):
+            if deadline < min(plan.makespan for plan in firsts):
+                firsts.append(self._fastest(problem, share))
+        # The search for the fastest plan comes out of the same budget.
         return self._cheapest(problem, firsts, deadline, meter)
 
     def plans(self, problem: Problem) -> tuple[Plan, ...]:
@@ -144,7 +145,11 @@ class Cost(Effort):
             if deadline < found[-1].makespan:
                 known = firsts + found + self._firsts(problem, deadline)
                 found.append(self._cheapest(problem, known, deadline, Meter()))
-        return tuple(reversed(found))
+        curve: list[Plan] = []
+        for plan in reversed(found):  # the fastest first
+            if not curve or self._money(plan) < self._money(curve[-1]):
+                curve.append(plan)
+        return tuple(curve)
 
     # --------------------------------------------------------------- one plan
     def price(self, problem: Problem) -> np.ndarray | None:
@@ -153,11 +158,14 @@ class Cost(Effort):
             return None
         return np.array([node.watts for node in problem.nodes], dtype=float)
 
-    def _fastest(self, problem: Problem) -> Plan:
+    def _money(self, plan: Plan) -> float:
+        return money_of(plan, self.price(plan.problem))
+
+    def _fastest(self, problem: Problem, share: float = HASTE) -> Plan:
         seconds, moves = self.time_budget, self.iterations
         return Time(
-            None if seconds is None else HASTE * seconds,
-            None if moves is None else int(HASTE * moves),
+            None if seconds is None else share * seconds,
+            None if moves is None else int(share * moves),
             self.seed,
         ).allocate(problem)
 
@@ -225,7 +233,7 @@ class Cost(Effort):
         self, problem: Problem, firsts: list[Plan], budget: float, meter: Meter
     ) -> Plan:
         price = self.price(problem)
-        cheapest = min(firsts, key=lambda plan: money_of(plan, price))
+        cheapest = min(firsts, key=self._money)
         aim = self._aim(problem, cheapest)
         late = STERN * cheapest.makespan / max(budget, 1e-9)
         aim = aim._replace(time=1.0, money=0.0, budget=budget * (1 + 1e-12), over=late)

@@ -65,5 +65,25 @@ def list_schedules(problem: Problem) -> list[Plan]:
             None,  # as they become ready
         ]
     plans = [place(problem, key=key) for key in keys]
+    alone = best_single_node(problem)
+    if alone >= 0:
+        plans.append(
+            place(problem, key=keys[0], assigned=np.full(len(plans[0]), alone))
+        )
     ported = problem.network == "oneport"
     return [as_played(plan) for plan in plans] if ported else plans
+
+
+def best_single_node(problem: Problem) -> int:
+    """The node on which all functions together take the least time; -1 if none can."""
+    rate = problem.rate[problem.option_class]
+    spans = np.full(rate.shape, np.inf)
+    np.divide(problem.option_work[:, None], rate, out=spans, where=rate > 0)
+    total = np.minimum.reduceat(spans, problem.option_ptr[:-1]).sum(axis=0)  # (k,)
+    slots = np.minimum(problem.room[:, 0], len(problem.functions))
+    each = (total / slots)[problem.kind]
+    pins = np.unique(problem.pin[problem.pin >= 0])
+    if len(pins) > 1 or (problem.pin == -2).any():
+        return -1
+    best = int(pins[0]) if len(pins) else int(each.argmin())
+    return best if np.isfinite(each[best]) else -1

@@ -176,8 +176,10 @@ def varied(draw, problems, networks=("free", "oneport"), begins=True):
         )
         for node in p.nodes
     ]  # fmt: skip
+    skew = np.subtract.outer(np.arange(len(nodes)), np.arange(len(nodes)))
+    skew = 2.0 ** (skew % 3) if draw(st.booleans()) else 1.0  # there is not as back
     cluster = Cluster(
-        nodes, p.cluster.bandwidth, p.cluster.latency,
+        nodes, p.cluster.bandwidth * skew, p.cluster.latency * skew,
         billing=draw(pick(["function", "held"])), quantum=draw(pick([0, 0.1, 60])),
     )  # fmt: skip
     held = [h for h in p.held if begins or h.start <= 0]

@@ -29,7 +29,9 @@ from handout_dask.allocators.instance import (
 from handout_dask.allocators.search import QUICK, value_of_plan
 from handout_dask.problem import Held
 
-some = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+some = settings(
+    deadline=None, max_examples=100, suppress_health_check=list(HealthCheck)
+)
 TASTE = np.zeros(4)
 FAR = math.inf
 
@@ -48,7 +50,9 @@ def searchable(data, problems, checks, **also):
 
 def some_plan(data, p):
     key = np.array(data.draw(st.permutations(range(len(p.functions)))), float)
-    weights = data.draw(st.sampled_from([Weights(end=1), Weights(money=1), Weights(load=1)]))
+    weights = data.draw(
+        st.sampled_from([Weights(end=1), Weights(money=1), Weights(load=1)])
+    )
     return place(p, key=key, weights=weights)
 
 
@@ -118,7 +122,9 @@ def test_what_is_beyond_the_limit_is_given_up_and_nothing_else(problems, checks,
 
 
 def test_a_limit_on_time_is_seen_before_the_end():
-    functions = [Function(i, [i - 1] if i else [], cost={"cpu_time": 1000}) for i in range(4)]
+    functions = [
+        Function(i, [i - 1] if i else [], cost={"cpu_time": 1000}) for i in range(4)
+    ]
     p = Problem(Graph(functions), Cluster([Node("x")]))
     made = place(p)
     instance, s = make_instance(p), schedule_of(made)
@@ -158,7 +164,9 @@ def test_a_hold_begins_as_late_as_what_is_behind_it_allows():
     assert (value, makespan, money, tight.money) == (4.0, 12.0, 4.0, 4.0)
     assert {x.function: x.start for x in tight} == {"b": 8, "d": 9, "a": 0, "c": 10}
     rounded = two_chains(billing="held", quantum=60)
-    assert decoded(rounded, place(rounded), aim_of(rounded, 0.0, 1.0, 0.0))[0][2] == 60.0
+    assert (
+        decoded(rounded, place(rounded), aim_of(rounded, 0.0, 1.0, 0.0))[0][2] == 60.0
+    )
 
 
 @some
@@ -294,7 +302,10 @@ def test_a_critical_path_is_tight_to_the_end(problems, checks, data):
     (_, makespan, _), made, s = decoded(p, some_plan(data, p))
     instance = make_instance(p)
     moves.sort_by_start(instance, s.order, s.rows)
-    path, random = np.zeros(len(s.order), dtype=int), np.array([data.draw(st.integers(1, 99))])
+    path, random = (
+        np.zeros(len(s.order), dtype=int),
+        np.array([data.draw(st.integers(1, 99))]),
+    )
     length = moves.trace(instance, s.order, s.rows, path, random)
     chain = path[:length].tolist()
     assert len(set(chain)) == length > 0

@@ -1,6 +1,7 @@
 """Laws of the search: two paths, one result; what has begun stays; never worse."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,7 +58,10 @@ def problem_and_aim(data, problems, checks):
 @given(data=st.data())
 def test_both_paths_find_the_same_bit_for_bit(problems, checks, data):
     p, plans, aim = problem_and_aim(data, problems, checks)
-    seed, moves = data.draw(st.integers(0, 99)), data.draw(st.sampled_from([1, 40, 150]))
+    seed, moves = (
+        data.draw(st.integers(0, 99)),
+        data.draw(st.sampled_from([1, 40, 150])),
+    )
     made = [
         search(p, plans, aim, Meter(moves=moves), seed, path=path)
         for path in ("numpy", "compiled")
@@ -107,7 +111,9 @@ def test_what_has_begun_stays_and_the_rest_starts_later(problems, checks, data):
     has = plan.start < now
     end = np.where(has & (plan.end >= now), plan.end + late, plan.end)
     begun = Begun(np.where(has, plan.node, -1), plan.option, plan.start, end)
-    first = place(p, key=-upward_rank(p), begun=begun, now=now)
+    sent = replace(begun, end=np.maximum(end, now))  # no sooner to another node
+    first = place(p, key=-upward_rank(p), begun=sent, now=now)
+    first = replace(first, end=np.where(has, end, first.end))
     aim = data.draw(st.sampled_from([aims(p)[0], aims(p)[1], aims(p)[4]]))
     made = [
         search(p, [first], aim, Meter(moves=80), begun=begun, now=now, path=path)
@@ -136,6 +142,14 @@ def test_a_search_around_what_has_begun_finds_the_better_node():
     assert sorted(made.start.tolist()) == [0.0, 1.0, 3.0]
 
 
+def test_nothing_starts_before_now():
+    functions = [Function(i, cost={"cpu_time": 1000}) for i in range(4)]
+    p = Problem(Graph(functions), Cluster([Node("x"), Node("y", slots=2)]))
+    first = place(p, now=5.0)
+    made = search(p, [first], QUICK, Meter(moves=100), now=5.0)
+    assert sorted(made.start.tolist()) == [5.0, 5.0, 5.0, 6.0]
+
+
 def test_nothing_is_left_to_search_when_all_has_begun():
     p = Problem(Graph([Function(i) for i in range(3)]), Cluster([Node("x")]))
     plan = place(p)
@@ -151,7 +165,9 @@ def test_what_is_held_from_the_start_is_planned_around():
     cluster = Cluster([Node("x", slots=2), Node("y", speed=2)])
     p = Problem(Graph(functions), cluster, held=held)
     made = allocate(p, Time(iterations=300))
-    assert made.makespan == 4.0  # y takes all six after 1 s, x could take one from 3 s on
+    assert (
+        made.makespan == 4.0
+    )  # y takes all six after 1 s, x could take one from 3 s on
     assert min(x.start for x in made.on("y")) == 1.0
 
 
@@ -180,7 +196,9 @@ def test_what_is_held_for_ever_is_avoided_by_every_aim():
 
 # ---------------------------------------------------------------------------- limits
 def test_a_search_that_keeps_no_limit_finds_nothing():
-    p = Problem(Graph([Function(0, cost={"cpu_time": 4000})]), Cluster([Node("x", price=9)]))
+    p = Problem(
+        Graph([Function(0, cost={"cpu_time": 4000})]), Cluster([Node("x", price=9)])
+    )
     for limit in ({"deadline": 3.0, "late": 9.0}, {"budget": 0.001, "over": 9.0}):
         aim = QUICK._replace(money=0.1, **limit)
         assert search(p, [place(p)], aim, Meter(moves=100)) is None
