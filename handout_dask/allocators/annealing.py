@@ -76,12 +76,15 @@ class Annealer:
     def __init__(
         self, problem: Problem, first: Plan, aim: Aim, seed: int, *,
         begun: Begun | None = None, now: float = 0.0,
-        price: np.ndarray | None = None, path: str | None = None,
+        home: np.ndarray | None = None, price: np.ndarray | None = None,
+        path: str | None = None,
     ) -> None:  # fmt: skip
         self.problem, self.aim = problem, aim
         self.decode, self.anneal = kernels(problem.network, path != "numpy")
         self.path = path or "compiled"
-        self.p = p = make_instance(problem, begun, now, price, aim.held, self.path)
+        self.p = p = make_instance(
+            problem, begun, now, price, aim.held, self.path, home
+        )
         start = schedule_of(first, begun)
         self.ranks = [
             engine.upward_rank(problem, by, transfer, self.path)

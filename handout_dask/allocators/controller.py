@@ -21,6 +21,8 @@ from handout_dask.plans import Plan
 def replan(plan: Plan, begun: Begun, now: float) -> Plan:
     """The plan itself, or HEFT's for what has not begun, if that is to end earlier.
 
+    Both are foreseen with transfers that don't compete.
+
     Parameters
     ----------
     plan : Plan
@@ -36,7 +38,7 @@ def replan(plan: Plan, begun: Begun, now: float) -> Plan:
         The same object if it is kept.
     """
     problem = plan.problem
-    p = make_instance(problem, begun, now, home=plan.node)
+    p = make_instance(problem, begun, now, home=plan.node)._replace(ports=())
     kept = course(p, plan, begun)
     sent = replace(begun, end=np.maximum(begun.end, now))  # no sooner to another node
     key = -upward_rank(problem)

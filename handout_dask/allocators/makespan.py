@@ -65,7 +65,7 @@ def list_schedules(problem: Problem) -> list[Plan]:
             None,  # as they become ready
         ]
     plans = [place(problem, key=key) for key in keys]
-    alone = best_single_node(problem)
+    alone = -1 if problem.held else best_single_node(problem)
     if alone >= 0:
         plans.append(
             place(problem, key=keys[0], assigned=np.full(len(plans[0]), alone))

@@ -16,6 +16,7 @@ from handout_dask.allocators.decoder import Aim
 from handout_dask.allocators.effort import SEARCH, Effort, Meter
 from handout_dask.allocators.instance import is_searchable, plan_of, schedule_of
 from handout_dask.begun import Begun
+from handout_dask.errors import AllocationError
 from handout_dask.plans import Plan
 from handout_dask.problem import Problem
 
@@ -99,6 +100,7 @@ def search(
     *,
     begun: Begun | None = None,
     now: float = 0.0,
+    home: np.ndarray | None = None,
     price: np.ndarray | None = None,
     path: str | None = None,
 ) -> Plan | None:
@@ -117,16 +119,29 @@ def search(
     seed : int
         Of the random numbers.
     begun, now, price : optional
-        As for `engine.place`.
+        As for `engine.place`; what has begun only on the free network.
+    home : (n,) int, optional
+        As for `make_instance`. Without it, what is read of functions that have ended
+        counts as sent at `now`, wherever it goes.
     path : {"numpy", "compiled"}, optional
         Who computes; the plan is the same.
     """
+    if begun is not None and problem.network != "free":
+        raise AllocationError("what has begun can only be searched on the free network")
     small = len(problem.functions) <= FEW and meter.is_short(LOADING_PAYS)
     if path is None and small and not is_loaded():
         path = "numpy"
     with meter.paused_once(problem.network):  # while kernels are loaded, or compiled
         annealer = Annealer(
-            problem, plans[0], aim, seed, begun=begun, now=now, price=price, path=path
+            problem,
+            plans[0],
+            aim,
+            seed,
+            begun=begun,
+            now=now,
+            home=home,
+            price=price,
+            path=path,
         )
     for plan in plans[1:]:
         annealer.keep(schedule_of(plan, begun))
