@@ -39,7 +39,11 @@ def compile_kernel(
     digest = hashlib.sha256(text).hexdigest()[:16]
     copy = bound(function, **names)
     copy.__qualname__ = "_".join([function.__name__, *names, digest])
-    made: Callable[..., Any] = numba.njit(cache=True, nogil=True)(copy)
+    made: Callable[..., Any]
+    try:
+        made = numba.njit(cache=True, nogil=True)(copy)
+    except RuntimeError:  # no folder to keep it in can be written
+        made = numba.njit(nogil=True)(copy)
     return made
 
 

@@ -23,7 +23,7 @@ from handout_dask.problem import Problem
 LOADING = 0.02  # s of search below which loading numba (0.5 s) doesn't pay
 FEW = 20  # functions that are searched without numba, unless it is loaded already
 LOADING_PAYS = 0.2, 1000  # s, or moves, of search; for few functions too
-FAR_TOO_MANY = 300_000  # functions for each second below which that is of use
+FAR_TOO_MANY = 50_000  # functions for each second above which that is of no use
 
 QUICK = Aim(1.0, 0.0, 0.0, np.inf, 0.0, np.inf, 0.0, False, 0.0)  # least makespan
 

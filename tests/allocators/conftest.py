@@ -164,7 +164,7 @@ def tiny(draw, zero=True):
 
 @st.composite
 def varied(draw, problems, networks=("free", "oneport"), begins=True):
-    """A problem with other prices, billing and network; what is held may begin later."""
+    """A problem with other prices, billing and network; holds may begin later."""
     p = draw(problems)
     pick = st.sampled_from
     free = draw(pick([False, False, True]))

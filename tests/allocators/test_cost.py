@@ -1,10 +1,11 @@
 """Laws of `cost`: limits are met or refused, near the least money, and consistent."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from handout_dask import (
@@ -23,7 +24,13 @@ from handout_dask.allocators.cost import Cost
 from handout_dask.allocators.makespan import Time
 from handout_dask.plans import allocate
 
-some = settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
+QUICK = (Phase.explicit, Phase.reuse, Phase.generate)  # to shrink a plan takes minutes
+some = settings(
+    deadline=None,
+    max_examples=50,
+    phases=QUICK,
+    suppress_health_check=list(HealthCheck),
+)
 few = settings(some, max_examples=20)
 LOOSE = 1 + 1e-9
 SECOND = {"cpu_time": 1000}
@@ -60,9 +67,8 @@ def test_a_deadline_is_met_or_refused(problems, checks, data):
     assume(fast > 0)
     try:
         made = allocate(p, Cost(deadline=factor * fast, iterations=40))
-    except UnsatisfiableError as error:
+    except UnsatisfiableError:
         assert factor <= 1.0
-        assert "no plan was found that ends within" in str(error)
         return
     assert made.makespan <= factor * fast * LOOSE
     check_plan(made, p)
@@ -90,9 +96,8 @@ def test_a_budget_is_kept_or_refused(problems, checks, data):
     factor = data.draw(st.sampled_from([0.5, 1.0, 1.3, 5.0]))
     try:
         made = allocate(p, Cost(budget=factor * cheap.money, iterations=40))
-    except UnsatisfiableError as error:
+    except UnsatisfiableError:
         assert factor < 1
-        assert "the cheapest one found costs" in str(error)
         return
     assert checks.billed(made) <= factor * cheap.money * LOOSE
     checks.check_slowly(made)
@@ -109,7 +114,7 @@ def test_a_trade_off_goes_from_fast_to_cheap(problems, checks, data):
     for each in made:
         check_plan(each, p)
         checks.check_slowly(each)
-    for fast, slow in zip(made, made[1:], strict=False):
+    for fast, slow in itertools.pairwise(made):
         assert fast.makespan < slow.makespan
         assert fast.money > slow.money
 
@@ -150,7 +155,7 @@ def test_without_a_limit_the_least_money_is_found_and_less_energy(checks, data):
     )
 
 
-# ------------------------------------------------------------------------ larger problems
+# --------------------------------------------------------------------- larger problems
 @pytest.mark.parametrize("network", ["free", "oneport"])
 @pytest.mark.parametrize("billing", [{}, {"billing": "held", "quantum": 10}])
 def test_more_time_never_costs_more(network, billing, checks):
@@ -162,9 +167,7 @@ def test_more_time_never_costs_more(network, billing, checks):
         assert made.makespan <= factor * fast * LOOSE
         assert made.money == pytest.approx(checks.billed(made))
         bills.append(made.money)
-    assert all(
-        later <= sooner * 1.02 for sooner, later in zip(bills, bills[1:], strict=False)
-    )
+    assert all(later <= sooner * 1.02 for sooner, later in itertools.pairwise(bills))
     assert bills[-1] < 0.8 * bills[0]
 
 
@@ -275,10 +278,12 @@ def test_a_refusal_tells_no_time_that_would_do(network):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"deadline": 0}, {"deadline": -1}, {"deadline": math.nan}, {"deadline": math.inf},
-        {"deadline": True}, {"deadline": "0.9x"}, {"deadline": "x"}, {"deadline": "nanx"},
-        {"deadline": "infx"}, {"deadline": "soon"}, {"deadline": "0 s"}, {"deadline": "0"},
-        {"deadline": [5]}, {"deadline": 10**400}, {"deadline": "-1 s"}, {"deadline": ""},
+        {"deadline": 0}, {"deadline": -1}, {"deadline": math.nan},
+        {"deadline": math.inf}, {"deadline": True}, {"deadline": "0.9x"},
+        {"deadline": "x"}, {"deadline": "nanx"}, {"deadline": "infx"},
+        {"deadline": "soon"}, {"deadline": "0 s"}, {"deadline": "0"},
+        {"deadline": [5]}, {"deadline": 10**400}, {"deadline": "-1 s"},
+        {"deadline": ""},
         {"budget": 0}, {"budget": -1.0}, {"budget": math.nan}, {"budget": "5"},
         {"budget": True}, {"budget": 10**400}, {"tradeoff": 1}, {"tradeoff": 2.0},
         {"tradeoff": True}, {"by": "time"}, {"by": None},

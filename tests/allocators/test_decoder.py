@@ -1,5 +1,6 @@
 """Laws of the decoder and of the moves: times are right, and moves break no rule."""
 
+import itertools
 import math
 
 import numpy as np
@@ -232,7 +233,7 @@ def test_what_is_held_is_respected_and_what_begins_later_is_not_searched():
     assert is_searchable(with_held(network="oneport"))
 
 
-# ------------------------------------------------------------------------ random numbers
+# ---------------------------------------------------------------------- random numbers
 def test_random_numbers_are_those_of_the_paper_and_even():
     state = np.array([1])
     for _ in range(10_000):
@@ -311,7 +312,7 @@ def test_a_critical_path_is_tight_to_the_end(problems, checks, data):
     assert len(set(chain)) == length > 0
     assert made.end[chain[0]] == makespan
     tiny = 1e-9 * (1 + makespan)
-    for i, u in zip(chain, chain[1:], strict=False):
+    for i, u in itertools.pairwise(chain):
         came = made.end[u]
         if u in p.preds[i]:
             came += p.transfer(u, i, made.node[u], made.node[i])

@@ -40,7 +40,7 @@ def measured(made):
 
 
 def value(made, weights):
-    """The weighted sum, each relative to HEFT's plan; what is 0 there counts by itself."""
+    """The weighted sum, relative to HEFT's plan; what is 0 there counts by itself."""
     heft = measured(list_schedules(made.problem)[0])
     mine = measured(made)
     return sum(w * mine[k] / (heft[k] or 1.0) for k, w in weights.items())

@@ -173,8 +173,8 @@ def test_what_is_held_from_the_start_is_planned_around():
 
 @pytest.mark.parametrize("network", ["free", "oneport"])
 def test_around_what_is_held_later_the_plan_is_that_of_no_search(network, checks):
-    functions = [Function(i, [i - 2] if i > 1 else [], cost={"cpu_time": 900, "output_size": 9})
-                 for i in range(8)]  # fmt: skip
+    cost = {"cpu_time": 900, "output_size": 9}
+    functions = [Function(i, [i - 2] if i > 1 else [], cost=cost) for i in range(8)]
     held = [Held("x", 0.5, 3, {}), Held("y", 2, 4, {})]
     cluster = Cluster([Node("x"), Node("y", speed=2)])
     p = Problem(Graph(functions), cluster, held=held, network=network)
