@@ -73,6 +73,7 @@ class Player:
         self.flight: list[Flight | None] = [None] * len(self.mb)
         # -- the nodes
         self.alive = [True] * m
+        self.opens = [0.0] * m  # when it starts its first function, at the earliest
         self.room = Room(problem)
         self.queue: list[list[tuple[int, int]]] = [[] for _ in range(m)]
         self.outbox: list[list[tuple[int, int, int, int, Flight]]] = [
@@ -134,6 +135,11 @@ class Player:
         self._serial += 1
         heapq.heappush(self._events, (when, late, self._serial, handle, what))
 
+    def hold_back(self, j: int, when: float) -> None:
+        """Let node j start nothing before that time."""
+        self.opens[j] = max(self.opens[j], when)
+        self.post(when, lambda _, j: self.touched.add(j), j)
+
     def _raise_stuck(self) -> None:
         waits = [i for i, state in enumerate(self.state) if state == WAITS]
         i = min(waits, key=self.urgency.__getitem__)
@@ -151,6 +157,8 @@ class Player:
 
     def _dispatch(self, j: int, now: float) -> None:
         queue, planned, skipped = self.queue[j], self.planned[j], []
+        if now < self.opens[j]:
+            return
         while self.alive[j] and queue and self.room.has_slot(j):
             i = queue[0][1]
             if self.strict and planned[0][1] != i:

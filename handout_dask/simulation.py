@@ -30,6 +30,7 @@ def simulate(
     network: str = "free",
     order: str = "ready",
     fail: Iterable[tuple[str, float]] = (),
+    late: Iterable[tuple[str, float]] = (),
     controller: Controller | None = None,
 ) -> tuple[Span, ...]:
     """What happens when the plan's nodes run what the plan gives them.
@@ -51,6 +52,8 @@ def simulate(
         the one of the earliest planned start, or exactly the next one by plan.
     fail : iterable of (str, float)
         Nodes that are gone from a time [s] on.
+    late : iterable of (str, float)
+        Nodes that start nothing before a time [s].
     controller : callable, optional
         ``(plan, begun, now) -> plan``, asked whenever functions have ended: what has
         not begun follows the plan that it returns.
@@ -85,8 +88,10 @@ def simulate(
     losses = Losses(player)
     if controller is not None:
         player.steer = Steering(player, plan, controller).ask
-    for j, when in _check_losses(plan.problem, fail):
+    for j, when in _check_times(plan.problem, fail, "fail"):
         player.post(when, losses.lose, j, late=True)
+    for j, when in _check_times(plan.problem, late, "be late"):
+        player.hold_back(j, when)
     return player.run()
 
 
@@ -106,15 +111,15 @@ def _check_choice(what: str, value: str, known: Sequence[str]) -> None:
         raise AllocationError(f"{what} {value!r} must be one of {', '.join(known)}")
 
 
-def _check_losses(
-    problem: Problem, fail: Iterable[tuple[str, float]]
+def _check_times(
+    problem: Problem, times: Iterable[tuple[str, float]], what: str
 ) -> list[tuple[int, float]]:
-    losses = []
-    for name, when in fail:
+    checked = []
+    for name, when in times:
         if name not in problem.cluster.index:
             names = ", ".join(node.name for node in problem.nodes[:10])
-            raise AllocationError(f"node {name!r} can't fail; the nodes are {names}")
+            raise AllocationError(f"node {name!r} can't {what}; the nodes are {names}")
         if not when >= 0:
-            raise AllocationError(f"node {name!r} can't fail at {when!r} s")
-        losses.append((problem.cluster.index[name], float(when)))
-    return losses
+            raise AllocationError(f"node {name!r} can't {what} at {when!r} s")
+        checked.append((problem.cluster.index[name], float(when)))
+    return checked

@@ -488,3 +488,14 @@ def test_unknown_option_is_an_error_that_names_it(options, text):
     with pytest.raises(hd.AllocationError) as caught:
         hd.simulate(planned([function("a")], {"a": "n0"}), **options)
     assert str(caught.value) == text
+
+
+def test_a_late_node_starts_nothing_before_it_is_there():
+    functions = [hd.Function(i, cost={"cpu_time": 1000}) for i in range(4)]
+    made = hd.plan(hd.Graph(functions), [hd.Node("a"), hd.Node("b")], "first-available")
+    spans = hd.simulate(made, late=[("b", 5.0)])
+    assert sorted((s.node, s.start) for s in spans) == [
+        ("a", 0.0), ("a", 1.0), ("b", 5.0), ("b", 6.0),
+    ]  # fmt: skip
+    with pytest.raises(hd.AllocationError, match="node 'c' can't be late"):
+        hd.simulate(made, late=[("c", 5.0)])

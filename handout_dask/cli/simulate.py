@@ -42,17 +42,25 @@ def add(commands: Any) -> None:
     )
     parser.add_argument(
         "--fail",
-        type=_failure,
+        type=_node_at,
         action="append",
         default=[],
         metavar="NODE@T",
         help="the node is gone from T seconds on; may be repeated",
     )
+    parser.add_argument(
+        "--late",
+        type=_node_at,
+        action="append",
+        default=[],
+        metavar="NODE@T",
+        help="the node starts nothing before T seconds; may be repeated",
+    )
     add_json(parser)
     parser.set_defaults(func=run)
 
 
-def _failure(text: str) -> tuple[str, float]:
+def _node_at(text: str) -> tuple[str, float]:
     node, _, when = text.rpartition("@")
     try:
         seconds = float(when)
@@ -72,7 +80,12 @@ def run(args: Namespace) -> int:
     plan = plan_from_dict(made, problem)
     network = args.network or problem.network
     spans = simulate(
-        plan, noise=args.noise, seed=args.seed, network=network, fail=args.fail
+        plan,
+        noise=args.noise,
+        seed=args.seed,
+        network=network,
+        fail=args.fail,
+        late=args.late,
     )
     doc = executed_plan(plan, spans, network)
     if args.json:

@@ -142,6 +142,21 @@ def test_a_search_around_what_has_begun_finds_the_better_node():
     assert sorted(made.start.tolist()) == [0.0, 1.0, 3.0]
 
 
+def test_a_result_is_sent_to_another_node_only_now():
+    functions = [
+        Function("a", cost={"cpu_time": 1000, "output_size": 10}),
+        Function("b", ["a"], cost={"cpu_time": 16_000}),
+    ]
+    nodes = [Node("x"), Node("y", speed=8)]
+    p = Problem(Graph(functions), Cluster(nodes, bandwidth=1, latency=0))
+    zero = np.zeros(2, dtype=int)
+    begun = Begun(np.array([0, -1]), zero, np.zeros(2), np.array([1.0, 0.0]))
+    first = place(p, assigned=zero, begun=begun, now=5.0)
+    assert first.makespan == 21.0
+    made = search(p, [first], QUICK, Meter(moves=100), begun=begun, now=5.0)
+    assert (made["b"].node, made["b"].start, made["b"].end) == ("y", 15.0, 17.0)
+
+
 def test_nothing_starts_before_now():
     functions = [Function(i, cost={"cpu_time": 1000}) for i in range(4)]
     p = Problem(Graph(functions), Cluster([Node("x"), Node("y", slots=2)]))
