@@ -70,6 +70,15 @@ def kernels(network: str, compiled: bool) -> Kernels:
     )
 
 
+def new_search(s: Schedule, taste: np.ndarray, random: np.ndarray) -> Search:
+    """The state of a search that begins with a schedule."""
+    total = len(s.order)
+    return Search(
+        *_copied(s), *_copied(s), *_copied(s), np.zeros(total, dtype=np.int64),
+        np.zeros(total, dtype=PICKED), taste, np.zeros(2), random,
+    )  # fmt: skip
+
+
 class Annealer:
     """One search: its instance, its aim, its random numbers and its best schedules."""
 
@@ -80,7 +89,7 @@ class Annealer:
         path: str | None = None,
     ) -> None:  # fmt: skip
         self.problem, self.aim = problem, aim
-        self.decode, self.anneal = kernels(problem.network, path != "numpy")
+        _, self.anneal = kernels(problem.network, path != "numpy")
         self.path = path or "compiled"
         self.p = p = make_instance(
             problem, begun, now, price, aim.held, self.path, home
@@ -102,24 +111,18 @@ class Annealer:
         self.haste = float(p.span[np.isfinite(p.span)].sum() / mb) if mb else 0.0
         self.random = np.random.default_rng(seed)
         self.state = np.array([1 + self.random.integers(2**31 - 2)], dtype=np.int64)
-        self.x = self._search(start)
+        self.x = new_search(start, self.taste, self.state)
         self.pool: list[tuple[float, bool, Schedule]] = []
         self.best, self.best_value = start, math.inf
         self.keep(start)
         if self.x.order.size > p.fixed:
             self.anneal(p, aim, self.x, 0, 0.0)  # so that it is loaded
 
-    def _search(self, s: Schedule) -> Search:
-        total = len(s.order)
-        return Search(
-            *_copied(s), *_copied(s), *_copied(s), np.zeros(total, dtype=np.int64),
-            np.zeros(total, dtype=PICKED), self.taste, np.zeros(2), self.state,
-        )  # fmt: skip
-
     def keep(self, s: Schedule) -> None:
         """Time a schedule; keep it if it is among the best ones."""
         p, aim = self.p, self.aim
-        value, makespan, money = self.decode(p, aim, *s, 0, self.taste, np.inf)
+        x = self.x._replace(order=s.order, rows=s.rows)
+        value, makespan, money = self.anneal(p, aim, x, -1, 0.0)
         if value == np.inf:
             return
         own = s.order[p.fixed :]

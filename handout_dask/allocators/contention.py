@@ -17,7 +17,7 @@ from handout_dask.allocators.oneport import play
 from handout_dask.plans import Plan
 from handout_dask.problem import Problem
 
-ROUNDS = 8  # plays of a plan in the order of what came of it
+ROUNDS = 30  # plays of a plan in the order of what came of it
 SMALL = 300  # functions that are played faster than numba is loaded
 
 
@@ -94,9 +94,9 @@ def as_played(plan: Plan) -> Plan:
         rank[order] = np.arange(n)
         start, end = np.zeros(n), np.zeros(n)
         makespan = play(rank, plan.node, span, cls, *arrays, np.inf, start, end, work)
-        late = max(makespan - candidate.makespan, 0.0)
-        if len(known) or not late:  # the first may be timed for another network
-            known.append((late > 0.0, candidate.makespan + late, candidate))
+        late = makespan > candidate.makespan * (1 + 1e-9)
+        if known or not late:  # the first may be timed for another network
+            known.append((late, max(candidate.makespan, makespan), candidate))
         if np.array_equal(start, candidate.start):
             break
         candidate = replace(plan, start=start, end=end)

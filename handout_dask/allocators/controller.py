@@ -9,13 +9,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from handout_dask.allocators.annealing import kernels
-from handout_dask.allocators.decoder import Instance
+from handout_dask.allocators.annealing import kernels, new_search
+from handout_dask.allocators.decoder import Instance, Schedule
 from handout_dask.allocators.engine import place, upward_rank
 from handout_dask.allocators.instance import make_instance, plan_of, schedule_of
 from handout_dask.allocators.search import QUICK
 from handout_dask.begun import Begun
 from handout_dask.plans import Plan
+
+PATH = "compiled"  # since it is asked over and over
 
 
 def replan(plan: Plan, begun: Begun, now: float) -> Plan:
@@ -38,11 +40,14 @@ def replan(plan: Plan, begun: Begun, now: float) -> Plan:
         The same object if it is kept.
     """
     problem = plan.problem
-    p = make_instance(problem, begun, now, home=plan.node)._replace(ports=())
+    p = make_instance(problem, begun, now, home=plan.node, path=PATH)
+    p = p._replace(ports=())
     kept = course(p, plan, begun)
     sent = replace(begun, end=np.maximum(begun.end, now))  # no sooner to another node
-    key = -upward_rank(problem)
-    fresh = place(problem, key=key, begun=sent, now=now, allocator=plan.allocator)
+    key = -upward_rank(problem, path=PATH)
+    fresh = place(
+        problem, key=key, begun=sent, now=now, path=PATH, allocator=plan.allocator
+    )
     fresh = course(p, fresh, begun)
     return fresh if fresh.makespan < kept.makespan else plan
 
@@ -68,6 +73,7 @@ def course(p: Instance, plan: Plan, begun: Begun) -> Plan:
         end=np.where(waits, plan.end, begun.end),
     )
     s = schedule_of(ahead, begun)
-    decode, _ = kernels("free", compiled=True)
-    decode(p, QUICK, *s, 0, np.zeros(4), np.inf)
-    return plan_of(plan.problem, s, plan.allocator)
+    _, anneal = kernels("free", compiled=True)
+    x = new_search(s, np.zeros(4), np.ones(1, dtype=np.int64))
+    anneal(p, QUICK, x, -1, 0.0)
+    return plan_of(plan.problem, Schedule(x.order, x.rows), plan.allocator)

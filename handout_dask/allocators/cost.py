@@ -106,14 +106,16 @@ class Cost(Effort):
             return place(problem, allocator=repr(self))
         meter = Meter()
         if self.budget is not None:
-            return self._quickest(problem, self._firsts(problem), self.budget, meter)
+            return self._quickest(
+                problem, self._firsts(problem, meter), self.budget, meter
+            )
         fastest, deadline = [], math.inf
         if self.deadline is not None:
             deadline, factor = _deadline(self.deadline)
             if factor:
                 fastest.append(self._fastest(problem))
                 deadline = factor * fastest[0].makespan
-        firsts = self._firsts(problem, deadline) + fastest
+        firsts = self._firsts(problem, meter, deadline) + fastest
         for share in (HASTE, 1.0):
             if deadline < min(plan.makespan for plan in firsts):
                 firsts.append(self._fastest(problem, share))
@@ -136,15 +138,16 @@ class Cost(Effort):
         """
         if not problem.functions:
             return (place(problem, allocator=repr(self)),)
-        firsts = [*self._firsts(problem), self._fastest(problem)]
+        firsts = [*self._firsts(problem, Meter()), self._fastest(problem)]
         fast = max(min(plan.makespan for plan in firsts), 1e-9)
         found = [self._cheapest(problem, firsts, math.inf, Meter())]
         slow = max(found[0].makespan, fast)
         for step in range((self.tradeoff or 2) - 2, -1, -1):
             deadline = fast * (slow / fast) ** (step / ((self.tradeoff or 2) - 1))
             if deadline < found[-1].makespan:
-                known = firsts + found + self._firsts(problem, deadline)
-                found.append(self._cheapest(problem, known, deadline, Meter()))
+                meter = Meter()
+                known = firsts + found + self._firsts(problem, meter, deadline)
+                found.append(self._cheapest(problem, known, deadline, meter))
         curve: list[Plan] = []
         for plan in reversed(found):  # the fastest first
             if not curve or self._money(plan) < self._money(curve[-1]):
@@ -169,10 +172,13 @@ class Cost(Effort):
             self.seed,
         ).allocate(problem)
 
-    def _firsts(self, problem: Problem, deadline: float = math.inf) -> list[Plan]:
+    def _firsts(
+        self, problem: Problem, meter: Meter, deadline: float = math.inf
+    ) -> list[Plan]:
         """List schedules with more and more taste for cheap nodes.
 
-        With a deadline, also with what just keeps it.
+        With a deadline, also with what just keeps it. No more than half of the search
+        goes into them, but for the first ones.
         """
         price = self.price(problem)
         rate = price
@@ -188,10 +194,17 @@ class Cost(Effort):
             plan = place(problem, key=key, weights=weights, price=rate)
             return as_played(plan) if problem.network == "oneport" else plan
 
-        plans += [tasteful(taste) for taste in TASTES]
-        plans.append(place(problem, key=key, weights=Weights(money=1.0), price=rate))
+        self.limit(meter, plans[0].makespan, LONGEST)
+        cheapest = place(problem, key=key, weights=Weights(money=1.0), price=rate)
+        ported = problem.network == "oneport"
+        plans.append(as_played(cheapest) if ported else cheapest)
+        for taste in TASTES:
+            if not meter.is_overdrawn(problem):
+                plans.append(tasteful(taste))
         low, high = math.log(TASTES[-2]), math.log(TASTES[-1])
         for _ in range(STEPS if deadline < math.inf else 0):
+            if meter.is_overdrawn(problem):
+                break
             plans.append(tasteful(math.exp((low + high) / 2)))
             if plans[-1].makespan <= deadline:
                 low = (low + high) / 2

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 
 from handout_dask.errors import AllocationError
+from handout_dask.problem import Problem
 
 PATIENCE = 3.0  # wall seconds for each CPU second of a budget that are too many
+FEW = 100_000  # functions x nodes up to which some list schedules are made in no time
 SEARCH, SHARE = (
     0.1,
     0.05,
@@ -93,6 +95,15 @@ class Meter:
         cpu = time.thread_time() - self.cpu
         wall = time.perf_counter() - self.wall
         return max(cpu, wall / PATIENCE) / self.seconds
+
+    def is_overdrawn(self, problem: Problem) -> bool:
+        """Whether half of the time is gone, for a problem where that is soon so.
+
+        Up to FEW functions x nodes all list schedules are made, so that a search with
+        little time does not begin with worse ones than a search with none.
+        """
+        large = len(problem.functions) * len(problem.nodes) > FEW
+        return large and self.seconds is not None and self.passed() >= 0.5
 
     def is_short(self, most: tuple[float, int]) -> bool:
         """Whether the search has at most so many seconds, or moves."""

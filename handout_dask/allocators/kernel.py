@@ -316,6 +316,11 @@ def place(a: Arrays, order: np.ndarray, in_order: bool, weights: tuple[float, ..
     fill(a, desk, order, in_order, weights, price, bias, node, option, start, end, now)
 
 
+def is_loaded() -> bool:
+    """Whether kernels have been compiled, or loaded, in this process."""
+    return compiled.cache_info().currsize > 0
+
+
 def functions(n: int, path: str | None = None) -> tuple[Callable[..., Any], ...]:
     """``(upward_rank, topological, place)``, compiled where that pays or is loaded.
 
@@ -328,7 +333,7 @@ def functions(n: int, path: str | None = None) -> tuple[Callable[..., Any], ...]
     """
     if path not in (None, "numpy", "compiled"):
         raise AllocationError(f"path {path!r}: it is 'numpy' or 'compiled'")
-    small = n <= SMALL and not compiled.cache_info().currsize
+    small = n <= SMALL and not is_loaded()
     if path == "numpy" or (path is None and small):
         from handout_dask.allocators import vector
 

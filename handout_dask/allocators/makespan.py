@@ -7,13 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from handout_dask.allocators.contention import as_played
-from handout_dask.allocators.effort import Effort, Meter
+from handout_dask.allocators.effort import FEW, Effort, Meter
 from handout_dask.allocators.engine import place, upward_rank
 from handout_dask.allocators.search import improve
 from handout_dask.plans import Plan
 from handout_dask.problem import Problem
-
-FEW = 100_000  # functions x nodes up to which several list schedules are made
 
 
 @dataclass(frozen=True, repr=False)

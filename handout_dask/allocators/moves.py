@@ -285,23 +285,25 @@ def shift(order: Any, to: Any, at: Any, i: Any) -> None:
 
 
 def anneal(p: Any, aim: Any, x: Any, moves: Any, heat: Any) -> Any:
-    """Try so many moves; returns how many were accepted.
+    """Try so many moves, or time the current schedule: value, makespan and money of it.
 
     Parameters
     ----------
     p, aim, x : Instance, Aim, Search
         `x` goes from state to state.
     moves : int
-        How many.
+        How many. With -1 the current schedule is timed by its order instead (which is
+        here, and not a kernel of its own, since each takes seconds to compile).
     heat : float
         What a move may worsen the value by in the mean.
     """
     functions, nodes = p.functions, p.nodes
     order, rows, trial_order, trial = x.order, x.rows, x.trial_order, x.trial_rows
     picked, path, random = x.picked, x.path, x.random
+    if moves < 0:
+        return decode(p, aim, order, rows, 0, x.taste, np.inf)
     total = len(order) - p.fixed
     length = trace(p, order, rows, path, random)
-    accepted = 0
     for _ in range(moves):
         if draw(random) < CRITICAL and length > 0:
             v = path[below(random, length)]
@@ -347,7 +349,6 @@ def anneal(p: Any, aim: Any, x: Any, moves: Any, heat: Any) -> Any:
         for q in range(count):
             functions[picked[q]["function"]]["free"] = 0
         if value < np.inf and value <= limit:
-            accepted += 1
             for q in range(begin, len(order)):
                 i = trial_order[q]
                 order[q] = i
@@ -375,4 +376,4 @@ def anneal(p: Any, aim: Any, x: Any, moves: Any, heat: Any) -> Any:
                 i = order[q]
                 trial_order[q] = i
                 trial[i]["start"], trial[i]["end"] = rows[i]["start"], rows[i]["end"]
-    return accepted
+    return x.values[0], np.inf, np.inf  # the latter for the type

@@ -75,7 +75,18 @@ class Objective(Effort):
             raise AllocationError("an objective needs a weight above 0")
 
     def allocate(self, problem: Problem) -> Plan:
-        """The best plan found."""
+        """The best plan found.
+
+        Raises
+        ------
+        AllocationError
+            If money and energy are weighed where nodes are billed as held.
+        """
+        held = problem.cluster.billing == "held"
+        if held and self._of("money") and self._of("energy"):
+            raise AllocationError(
+                "money of held nodes and energy of functions can't be weighed together"
+            )
         if not problem.functions:
             return place(problem, allocator=repr(self))
         meter = Meter()
@@ -84,7 +95,10 @@ class Objective(Effort):
         mean = float(price[price > 0].mean()) if price.any() else math.inf
         key = -upward_rank(problem)
         total = float(problem.pred_mb.sum()) or math.inf
+        self.limit(meter, plans[0].makespan)
         for taste in TASTES:
+            if meter.is_overdrawn(problem):
+                break
             weights = Weights(
                 end=aim.time * plans[0].makespan + 1e-6,
                 money=taste * aim.money / mean,
@@ -107,10 +121,6 @@ class Objective(Effort):
         watts = np.array([node.watts for node in problem.nodes], dtype=float)
         makespan, money, energy, transfer = (self._of(name) for name in MEASURES)
         held = problem.cluster.billing == "held" and money > 0
-        if held and energy:
-            raise AllocationError(
-                "money of held nodes and energy of functions can't be weighed together"
-            )
         by_energy = float((seconds * watts[plan.node]).sum()) or 1.0
         if energy and not money:
             price, scale = watts, energy / by_energy

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from handout_dask.allocators import contention, decoder
+from handout_dask.allocators import contention, decoder, engine, kernel
 from handout_dask.allocators.annealing import Annealer, is_loaded
 from handout_dask.allocators.decoder import Aim
 from handout_dask.allocators.effort import SEARCH, Effort, Meter
@@ -132,6 +132,8 @@ def search(
     if path is None and small and not is_loaded():
         path = "numpy"
     with meter.paused_once(problem.network):  # while kernels are loaded, or compiled
+        if path != "numpy" and not kernel.is_loaded():
+            engine.place(problem, path="compiled")  # so that it is, for the next one
         annealer = Annealer(
             problem,
             plans[0],
