@@ -72,8 +72,9 @@ def test_both_paths_find_the_same_bit_for_bit(problems, checks, data):
     assert outcome(made[0]) == outcome(made[1])
     check_plan(made[0], p)
     checks.check_slowly(made[0])
-    known = min(value_of_plan(aim, x) for x in plans)
-    assert value_of_plan(aim, made[0]) <= known * (1 + 1e-9)
+    if all((x.end > x.start).all() for x in plans):  # else the decoder may wait longer
+        known = min(value_of_plan(aim, x) for x in plans)
+        assert value_of_plan(aim, made[0]) <= known * (1 + 1e-9)
 
 
 @some
@@ -124,7 +125,8 @@ def test_what_has_begun_stays_and_the_rest_starts_later(problems, checks, data):
         kept, given_ = getattr(made[0], what)[has], getattr(begun, what)[has]
         assert kept.tolist() == given_.tolist()
     assert (made[0].start[~has] >= now).all()
-    assert value_of_plan(aim, made[0]) <= value_of_plan(aim, first) * (1 + 1e-9)
+    if (first.end > first.start).all():
+        assert value_of_plan(aim, made[0]) <= value_of_plan(aim, first) * (1 + 1e-9)
     if not late:  # late ones may overlap what began behind them
         checks.check_slowly(made[0], begun, now)
         check_plan(made[0], p)
