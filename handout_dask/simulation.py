@@ -1,4 +1,4 @@
-"""Play a Plan on its Problem, with noise and lost nodes: spans out. Pure; no clock.
+"""Play a Plan on its Problem, with noise, late and lost nodes: spans out. Pure.
 
 A discrete-event simulation: the time jumps from event to event, and all that happens at
 one instant happens before a node decides what it starts next.
@@ -27,7 +27,7 @@ def simulate(
     *,
     noise: float = 0.0,
     seed: int = 0,
-    network: str = "free",
+    network: str | None = None,
     order: str = "ready",
     fail: Iterable[tuple[str, float]] = (),
     late: Iterable[tuple[str, float]] = (),
@@ -44,9 +44,10 @@ def simulate(
     seed : int
         Of the noise: one factor per function, in the order of insertion in the graph,
         the same for every plan of the graph.
-    network : {"free", "oneport"}
+    network : {"free", "oneport"}, optional
         Whether transfers don't compete, or each node sends one result at a time and
-        receives one at a time; then a result travels once to each node.
+        receives one at a time; then a result travels once to each node. Default: as the
+        plan's problem has it.
     order : {"ready", "strict"}
         Whether a node starts, of the functions whose inputs have arrived and that fit,
         the one of the earliest planned start, or exactly the next one by plan.
@@ -79,6 +80,7 @@ def simulate(
     is computed again if an unfinished function reads it, or none reads it at all, for
     then it is what the run is for.
     """
+    network = network or plan.problem.network
     _check_choice("network", network, NETWORKS)
     _check_choice("order", order, ORDERS)
     if not math.isfinite(noise) or noise < 0:

@@ -45,8 +45,8 @@ def allocator(name: str, **parameters: Any) -> Allocator:
     Parameters
     ----------
     name : str
-        One of the library's (``first-available``, ``load-balanced``, ``time``) or of an
-        installed package's entry-point group ``handout_dask.allocators``.
+        One of the library's (the keys of ``TABLE``), or of an installed package's
+        entry-point group ``handout_dask.allocators``.
     **parameters
         Fields of the strategy.
 

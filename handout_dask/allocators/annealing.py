@@ -118,13 +118,13 @@ class Annealer:
         if self.x.order.size > p.fixed:
             self.anneal(p, aim, self.x, 0, 0.0)  # so that it is loaded
 
-    def keep(self, s: Schedule) -> None:
-        """Time a schedule; keep it if it is among the best ones."""
+    def keep(self, s: Schedule) -> bool:
+        """Time a schedule, keep it if it is among the best; whether it is valid."""
         p, aim = self.p, self.aim
         x = self.x._replace(order=s.order, rows=s.rows)
         value, makespan, money = self.anneal(p, aim, x, -1, 0.0)
         if value == np.inf:
-            return
+            return False
         own = s.order[p.fixed :]
         own[:] = own[np.argsort(s.rows["start"][own], kind="stable")]
         valid = makespan <= aim.deadline and money <= aim.budget
@@ -134,6 +134,7 @@ class Annealer:
             del self.pool[POOL:]
         if valid and value < self.best_value:
             self.best, self.best_value = s, value
+        return bool(valid)
 
     def sow(self, number: int) -> None:
         """Make a first schedule: in some order, each to where it ends first.
@@ -142,20 +143,47 @@ class Annealer:
         graph; then these on fewer and fewer nodes, the fastest; then with ranks that
         are randomly off.
         """
-        m, nodes = len(self.p.nodes), self.p.nodes
-        s = _copied(self.pool[0][2])
+        m = len(self.p.nodes)
         key = -self.ranks[number % len(self.ranks)]
         fewer = number // len(self.ranks)
         if fewer >= m:
             key = key * self.random.uniform(0.9, 1.1, len(key))
-        own = s.order[self.p.fixed :]
-        order = engine.topological(self.problem, key, self.path)
-        own[:] = order[np.isin(order, own)] if self.p.fixed else order
-        nodes["shut"][self.by_speed[m - fewer % m :]] = 1
-        self.p.functions["free"][:-1] = self.free
         self._flavour(random=number > 0)
-        self.keep(s)
-        nodes["shut"] = self.p.functions["free"] = 0
+        self._list(key, self.by_speed[m - fewer % m :])
+
+    def trim(self) -> None:
+        """Make first schedules on as few of the cheapest nodes as the limits allow.
+
+        By bisection: more nodes are faster, fewer are cheaper. Functions that only
+        others can run stay there.
+        """
+        most = 1e30  # s, instead of what can run nothing
+        mean = np.ma.masked_invalid(self.p.span).mean(axis=0).filled(most)
+        money = mean[self.p.nodes["kind"]] * self.p.nodes["price"]
+        by_money = np.lexsort((mean[self.p.nodes["kind"]], money))
+        low, high = 1, len(by_money)  # how many may do
+        more_if_valid = self.aim.deadline == np.inf  # then the budget is the limit
+        while low < high:
+            count = (low + high) // 2
+            self.taste[:] = 0.0
+            valid = self._list(-self.ranks[0], by_money[count:])
+            if valid == more_if_valid:
+                low = count + 1
+            else:
+                high = count
+
+    def _list(self, key: np.ndarray, shut: np.ndarray) -> bool:
+        """Keep the list schedule of an order, without some nodes; is it valid?"""
+        p = self.p
+        s = _copied(self.pool[0][2])
+        own = s.order[p.fixed :]
+        order = engine.topological(self.problem, key, self.path)
+        own[:] = order[np.isin(order, own)] if p.fixed else order
+        p.nodes["shut"][shut] = 1
+        p.functions["free"][:-1] = self.free
+        valid = self.keep(s)
+        p.nodes["shut"] = p.functions["free"] = 0
+        return valid
 
     def _flavour(self, random: bool) -> None:
         """Draw a taste for cheap and near nodes, as far as the aim asks for it."""
@@ -199,6 +227,8 @@ class Annealer:
         if n == 0:
             return
         hot, cold = min(HOT, HOT_EACH / n), min(COLD, COLD_EACH / n)
+        if self.aim.deadline < np.inf or self.aim.budget < np.inf:
+            self.trim()
         while meter.passed() < SOWING:
             self.sow(number)
             number += 1

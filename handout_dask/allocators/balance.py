@@ -9,6 +9,8 @@ from handout_dask.plans import Plan
 
 PASSES = 20  # over all clusters, at most, while fewer MB move
 PAIRS = 2_000_000  # exchanges looked at, at most: many small clusters need none
+LOOKS = 30_000_000  # moves and exchanges looked at in all, before it is enough
+TURNS = 200_000  # clusters looked at by `gather` in all, but each at least once
 
 
 def busy_seconds(plan: Plan) -> np.ndarray:
@@ -73,16 +75,23 @@ def spread(
 
 
 def even_out(clusters: Clusters, node: np.ndarray, columns: list[int]) -> np.ndarray:
-    """(g,) int: moves and exchanges that relieve the busiest node, until none does."""
+    """(g,) int: moves and exchanges that relieve the busiest node, until none does.
+
+    Or until very many have been looked at, which is so for some 10,000 clusters.
+    """
     p, node = clusters.problem, node.copy()
     load = load_of(clusters, node)
+    looks = 0
     for _ in range(4 * len(clusters)):
+        if looks > LOOKS:
+            break
         peaks = load[:, columns].max(axis=1, initial=0.0)
         j = int(peaks.argmax())
         limit = peaks[j] * (1 - 1e-9)
         mine = np.flatnonzero(node == j)
         weight = clusters.busy[mine, p.kind[j]][:, columns].max(axis=1, initial=0.0)
         mine = mine[np.argsort(-weight, kind="stable")]
+        looks += len(mine) * (len(load) + min(len(node), PAIRS // max(len(mine), 1)))
         found = _move(clusters, load, mine, j, limit, columns)
         if found is None:
             found = _exchange(clusters, node, load, mine, j, limit, columns)
@@ -173,7 +182,7 @@ def gather(clusters: Clusters, node: np.ndarray, limit: np.ndarray) -> np.ndarra
     p, node = clusters.problem, node.copy()
     load = load_of(clusters, node)
     ptr, other, mb = clusters.links
-    for _ in range(PASSES):
+    for _ in range(max(1, min(PASSES, TURNS // max(len(clusters), 1)))):
         moved = False
         for g in range(len(clusters)):
             lo, hi = ptr[g], ptr[g + 1]

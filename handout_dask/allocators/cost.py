@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from handout_dask.allocators.contention import as_played
+from handout_dask.allocators.contention import as_played, load
 from handout_dask.allocators.decoder import Aim
 from handout_dask.allocators.effort import Effort, Meter, is_number
 from handout_dask.allocators.engine import Weights, place, upward_rank
@@ -21,6 +21,7 @@ from handout_dask.problem import Problem
 LONGEST = 1.0  # s that a search takes by default at most: money is worth more than time
 TASTES = (0.3, 1.0, 3.0, 1000.0)  # mean seconds that are given for the money
 HASTE = 0.3  # share of the search for how fast it can be, where that is asked
+PART, SIDESTEPS = 0.15, 4  # shares of the search that go the other way round
 STEPS = 8  # of the bisection for the largest taste that keeps a deadline
 TIE = (
     1e-4  # share of the value by which the faster of two equally cheap plans is better
@@ -83,7 +84,7 @@ class Cost(Effort):
         if self.budget is not None:
             _positive("budget", self.budget)
         if self.tradeoff is not None and not (
-            isinstance(self.tradeoff, int) and self.tradeoff >= 2
+            is_number(self.tradeoff, whole=True) and self.tradeoff >= 2
         ):
             raise AllocationError(
                 f"tradeoff={self.tradeoff!r} must be a whole number, at least 2"
@@ -104,11 +105,12 @@ class Cost(Effort):
             )
         if not problem.functions:
             return place(problem, allocator=repr(self))
+        load(problem)
         meter = Meter()
         if self.budget is not None:
-            return self._quickest(
-                problem, self._firsts(problem, meter), self.budget, meter
-            )
+            firsts = self._firsts(problem, meter, budget=self.budget)
+            firsts.append(self._fastest(problem))
+            return self._quickest(problem, firsts, self.budget, meter)
         fastest, deadline = [], math.inf
         if self.deadline is not None:
             deadline, factor = _deadline(self.deadline)
@@ -119,7 +121,10 @@ class Cost(Effort):
         for share in (HASTE, 1.0):
             if deadline < min(plan.makespan for plan in firsts):
                 firsts.append(self._fastest(problem, share))
-        # The search for the fastest plan comes out of the same budget.
+        if deadline < math.inf and not meter.is_overdrawn(problem):
+            part = self._part(meter)
+            firsts.append(part._cheapest(problem, firsts, math.inf, Meter()))
+        # What is searched on the way comes out of the same time.
         return self._cheapest(problem, firsts, deadline, meter)
 
     def plans(self, problem: Problem) -> tuple[Plan, ...]:
@@ -173,11 +178,15 @@ class Cost(Effort):
         ).allocate(problem)
 
     def _firsts(
-        self, problem: Problem, meter: Meter, deadline: float = math.inf
+        self,
+        problem: Problem,
+        meter: Meter,
+        deadline: float = math.inf,
+        budget: float = math.inf,
     ) -> list[Plan]:
         """List schedules with more and more taste for cheap nodes.
 
-        With a deadline, also with what just keeps it. No more than half of the search
+        With a limit, also with what just keeps it. No more than half of the search
         goes into them, but for the first ones.
         """
         price = self.price(problem)
@@ -201,12 +210,14 @@ class Cost(Effort):
         for taste in TASTES:
             if not meter.is_overdrawn(problem):
                 plans.append(tasteful(taste))
-        low, high = math.log(TASTES[-2]), math.log(TASTES[-1])
-        for _ in range(STEPS if deadline < math.inf else 0):
+        low, high = math.log(TASTES[0]), math.log(TASTES[-1])
+        limited = min(deadline, budget) < math.inf
+        for _ in range(STEPS if limited else 0):
             if meter.is_overdrawn(problem):
                 break
             plans.append(tasteful(math.exp((low + high) / 2)))
-            if plans[-1].makespan <= deadline:
+            thrifty = self._money(plans[-1]) <= budget
+            if plans[-1].makespan <= deadline and not (budget < math.inf and thrifty):
                 low = (low + high) / 2
             else:
                 high = (low + high) / 2
@@ -242,10 +253,40 @@ class Cost(Effort):
             )
         return plan
 
+    def _part(self, meter: Meter) -> Cost:
+        """The same without a limit, with a share of the effort."""
+        seconds, moves = meter.seconds, self.iterations
+        return replace(
+            self,
+            deadline=None,
+            budget=None,
+            time_budget=None if seconds is None else PART * seconds,
+            iterations=None if moves is None else int(PART * moves),
+        )
+
+    def _from_the_other_side(
+        self, problem: Problem, firsts: list[Plan], budget: float, meter: Meter
+    ) -> list[Plan]:
+        """Cheap plans for deadlines, of which one is nearly too dear for the budget."""
+        part, found = self._part(meter), list(firsts)
+        fast = max(min(plan.makespan for plan in firsts), 1e-9)
+        slow = max(min(firsts, key=self._money).makespan, fast)
+        for _ in range(SIDESTEPS):
+            if meter.is_overdrawn(problem):
+                break
+            deadline = math.sqrt(fast * slow)
+            found.append(part._cheapest(problem, found, deadline, Meter()))
+            if self._money(found[-1]) <= budget:
+                slow = deadline
+            else:
+                fast = deadline
+        return found
+
     def _quickest(
         self, problem: Problem, firsts: list[Plan], budget: float, meter: Meter
     ) -> Plan:
         price = self.price(problem)
+        firsts = self._from_the_other_side(problem, firsts, budget, meter)
         cheapest = min(firsts, key=self._money)
         aim = self._aim(problem, cheapest)
         late = STERN * cheapest.makespan / max(budget, 1e-9)
@@ -274,7 +315,7 @@ class Cost(Effort):
 
 def _deadline(given: float | str) -> tuple[float, float]:
     """``(seconds, factor)`` of which one is 0."""
-    if isinstance(given, str) and given.strip().endswith("x"):
+    if isinstance(given, str) and given.strip().lower().endswith("x"):
         try:
             factor = float(given.strip()[:-1])
         except ValueError:

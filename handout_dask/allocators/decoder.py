@@ -179,7 +179,9 @@ def choose(p: Any, rows: Any, taste: Any, i: Any) -> Any:
                 continue
             if ready < 0.0:
                 ready = arrival(p, rows, i, j)
-            if p.nodes[j]["single"]:
+            if span == 0.0:
+                start = ready  # it takes no room
+            elif p.nodes[j]["single"]:
                 start = max(ready, p.nodes[j]["last"])
             else:
                 start = earliest(p, rows, j, p.option_class[o], ready)
@@ -228,11 +230,14 @@ def decode(
                 choose(p, rows, taste, i)
             j, o = rows[i]["node"], rows[i]["option"]
             start = arrival(p, rows, i, j)
-            if nodes[j]["single"]:
+            span = p.span[o, nodes[j]["kind"]]
+            if span == 0.0:
+                pass  # it takes no room
+            elif nodes[j]["single"]:
                 start = max(start, nodes[j]["last"])
             else:
                 start = earliest(p, rows, j, p.option_class[o], start)
-            end = start + p.span[o, nodes[j]["kind"]]
+            end = start + span
             rows[i]["start"], rows[i]["end"] = start, end
             if end + p.functions[i]["tail"] > cutoff:
                 return np.inf, np.inf, np.inf
@@ -240,8 +245,9 @@ def decode(
             j = rows[i]["node"]
             start, end = rows[i]["start"], rows[i]["end"]
         if nodes[j]["single"]:
-            nodes[j]["last"] = max(nodes[j]["last"], end)
-        else:
+            if end > start:
+                nodes[j]["last"] = max(nodes[j]["last"], end)
+        elif end > start:
             occupy(p, rows, i, j, start if position >= p.fixed else p.now)
         if i < p.size:
             makespan = max(makespan, end)
@@ -292,7 +298,7 @@ def tighten(p: Any, order: Any, rows: Any) -> None:
     for position in range(len(order) - 1, p.fixed - 1, -1):
         i = order[position]
         j = rows[i]["node"]
-        if nodes[j]["single"]:
+        if nodes[j]["single"] and rows[i]["end"] > rows[i]["start"]:
             if nodes[j]["first"] < np.inf:
                 end = min(functions[i]["latest"], nodes[j]["first"])
                 if end > rows[i]["end"]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 
 from handout_dask.errors import AllocationError
 from handout_dask.problem import Problem
@@ -65,10 +66,8 @@ class Effort:
 
 
 def is_number(value: object, whole: bool = False) -> bool:
-    """Whether a value is a finite number that fits a float; `whole`: an int."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    if whole and not isinstance(value, int):
+    """Whether a value is a finite number that fits a float; if `whole`, an integer."""
+    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         return False
     try:
         return math.isfinite(float(value))

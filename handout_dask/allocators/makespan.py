@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from handout_dask.allocators.contention import as_played
+from handout_dask.allocators.contention import as_played, load
 from handout_dask.allocators.effort import FEW, Effort, Meter
 from handout_dask.allocators.engine import place, upward_rank
 from handout_dask.allocators.search import improve
@@ -42,6 +42,7 @@ class Time(Effort):
 
     def allocate(self, problem: Problem) -> Plan:
         """The best plan found."""
+        load(problem)
         meter = Meter()
         plans = list_schedules(problem)
         return improve(problem, plans, self, repr(self), meter)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from handout_dask.allocators.contention import as_played
+from handout_dask.allocators.contention import as_played, load
 from handout_dask.allocators.decoder import Aim
 from handout_dask.allocators.effort import Effort, Meter, is_number
 from handout_dask.allocators.engine import Weights, place, upward_rank
@@ -89,6 +89,7 @@ class Objective(Effort):
             )
         if not problem.functions:
             return place(problem, allocator=repr(self))
+        load(problem)
         meter = Meter()
         plans = list_schedules(problem)
         aim, price = self._aim(problem, plans[0])
@@ -151,5 +152,13 @@ def objective(weights: Mapping[str, float], **effort: object) -> Objective:
         As of `Objective`: ``{"makespan": 1, "money": 0.2, "transfer": 0.1}``.
     **effort
         ``time_budget``, ``iterations`` or ``seed``.
+
+    Raises
+    ------
+    AllocationError
+        If a weight or a parameter makes no sense.
     """
-    return Objective(weights=weights, **effort)  # type: ignore[arg-type]
+    try:
+        return Objective(weights=weights, **effort)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise AllocationError(f"objective: {error}") from error
