@@ -30,6 +30,7 @@ HOT, COLD = 0.1, 0.0003  # share of the value that a move may worsen it by, at m
 HOT_EACH, COLD_EACH = 5.0, 0.03  # the same, divided by the number of functions
 FULL_HEAT = 1500  # moves for each function that begin hot; fewer begin colder
 CHUNKS = 100  # looks at the clock
+KINDS_OF_RANK = ("mean", True), ("best", True), ("mean", False)  # by, transfer
 
 Kernels = tuple[Callable[..., Any], Callable[..., Any]]  # decode, anneal
 INNER = (
@@ -97,7 +98,7 @@ class Annealer:
         start = schedule_of(first, begun)
         self.ranks = [
             engine.upward_rank(problem, by, transfer, self.path)
-            for by, transfer in (("mean", True), ("best", True), ("mean", False))
+            for by, transfer in KINDS_OF_RANK
         ]
         self.ranks.append(np.arange(len(first.node), 0, -1.0))
         f = p.functions[:-1]
@@ -147,7 +148,9 @@ class Annealer:
         key = -self.ranks[number % len(self.ranks)]
         fewer = number // len(self.ranks)
         if fewer >= m:
-            key = key * self.random.uniform(0.9, 1.1, len(key))
+            noise = self.random.uniform(0.9, 1.1, len(key))
+            ranked = KINDS_OF_RANK[number % len(KINDS_OF_RANK)]
+            key = -engine.upward_rank(self.problem, *ranked, self.path, noise)
         self._flavour(random=number > 0)
         self._list(key, self.by_speed[m - fewer % m :])
 

@@ -97,6 +97,7 @@ def upward_rank(
     by: str = "mean",
     transfer: bool = True,
     path: str | None = None,
+    noise: np.ndarray | float = 1.0,
 ) -> np.ndarray:
     """Upward rank of each function [s], by its run times and mean transfer times.
 
@@ -110,6 +111,8 @@ def upward_rank(
         Whether transfers count.
     path : {"numpy", "compiled"}, optional
         As for `place`.
+    noise : (n,) array, optional
+        Factors of the run times.
 
     Returns
     -------
@@ -138,7 +141,7 @@ def upward_rank(
     pace_of = pace[problem.option_class]  # (o,) [s per s of work]
     times = np.full(len(pace_of), np.inf)  # 0 s of what runs nowhere is not NaN
     np.multiply(problem.option_work, pace_of, out=times, where=np.isfinite(pace_of))
-    time = np.minimum.reduceat(times, problem.option_ptr[:-1])
+    time = np.minimum.reduceat(times, problem.option_ptr[:-1]) * noise
     latency = slow = 0.0
     if transfer and m > 1:
         a = arrays(problem)
