@@ -21,7 +21,7 @@ from handout_dask.problem import Problem
 LONGEST = 1.0  # s that a search takes by default at most: money is worth more than time
 TASTES = (0.3, 1.0, 3.0, 1000.0)  # mean seconds that are given for the money
 HASTE = 0.3  # share of the search for how fast it can be, where that is asked
-PART, SIDESTEPS = 0.15, 4  # shares of the search that go the other way round
+PART, SIDESTEPS = 0.15, 3  # shares of the search that go the other way round
 STEPS = 8  # of the bisection for the largest taste that keeps a deadline
 TIE = (
     1e-4  # share of the value by which the faster of two equally cheap plans is better
@@ -271,6 +271,8 @@ class Cost(Effort):
         part, found = self._part(meter), list(firsts)
         fast = max(min(plan.makespan for plan in firsts), 1e-9)
         slow = max(min(firsts, key=self._money).makespan, fast)
+        if not meter.is_overdrawn(problem):
+            found.append(part._cheapest(problem, found, math.inf, Meter()))
         for _ in range(SIDESTEPS):
             if meter.is_overdrawn(problem):
                 break
