@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from handout_dask.plans import check_plan as check_plan
     from handout_dask.plans import plan as plan
     from handout_dask.problem import Problem as Problem
+    from handout_dask.report import Report as Report
     from handout_dask.retry import RetryPolicy as RetryPolicy
     from handout_dask.runtime.executor import Executor as Executor
     from handout_dask.runtime.run import Run as Run
@@ -68,6 +69,7 @@ _MODULES = {
     "node": ("Cluster", "Node"),
     "plans": ("Plan", "check_plan", "plan"),
     "problem": ("Problem",),
+    "report": ("Report",),
     "retry": ("RetryPolicy",),
     "runtime.executor": ("Executor",),
     "runtime.run": ("Run",),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+GONE = -2  # where something has run that ended, and whose node is no more
 OVERDUE = 0.1  # of its run time that a function which is late is expected to take yet
 
 
@@ -13,7 +14,9 @@ OVERDUE = 0.1  # of its run time that a function which is late is expected to ta
 class Begun:
     """What has begun, and stays as it is while the rest is planned.
 
-    Functions that have not begun have node -1; their other entries are not read.
+    Functions that have not begun have node -1; their other entries are not read. Node
+    `GONE` is for what has ended on a node that is no more, and is read by none that
+    waits; only `allocators.controller.reconsider` takes it.
     """
 
     node: np.ndarray  # (n,) int

@@ -6,17 +6,22 @@ Plain state, written by `dispatch.Dispatcher` alone; knows neither Dask nor a cl
 from __future__ import annotations
 
 import heapq
+from bisect import insort
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from handout_dask.node import Node
+from handout_dask.outline import Outline
 from handout_dask.tracker import ResourceTracker
 
 WAITING, READY, SENT, DONE, FAILED, GONE = range(6)
 ENDED = (DONE, FAILED, GONE)
 
 Member = tuple[str, int]  # the token of a run, the index of a function in it
+
+
+LONG_TAIL = 256  # functions that were sent out of order and are looked at in vain
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +54,22 @@ class RunSpec:
         n planned times [s].
     cuts : frozenset of int
         Functions whose results other nodes need elements of.
+    guessed : bytes
+        n flags: whether the time of the function is a guess; b"" is none.
+    latest : list of float or None
+        n latest starts [s] that make nothing else late; None: as planned.
     limit : int or None
         How many functions may run at once.
+    adaptive : bool
+        Whether the plan is left when reality differs.
+    priority, weight : int, float
+        Runs of higher priority go first; equal ones share nodes by weight.
+    outline : Outline or None
+        What planning again needs.
+    option : sequence of int
+        The alternative of each; () without an outline.
+    fixed : bool
+        Whether functions keep their nodes where they can when planned again.
     """
 
     token: str
@@ -66,7 +85,15 @@ class RunSpec:
     start: list[float]
     end: list[float]
     cuts: frozenset[int]
+    guessed: bytes = b""
+    latest: list[float] | None = None
     limit: int | None = None
+    adaptive: bool = True
+    priority: int = 0
+    weight: float = 1.0
+    outline: Outline | None = None
+    option: Sequence[int] = ()
+    fixed: bool = False
 
 
 @dataclass(slots=True)
@@ -82,41 +109,154 @@ class NodeBook:
     lone: int = 0  # how many in hand let nothing be sent ahead behind them
 
     @property
+    def slots(self) -> float:
+        """Functions at once."""
+        return self.node.capacity("slots")
+
+    @property
     def even(self) -> bool:
         """Whether any `slots` functions of one core each fit at once."""
-        return self.node.capacity("cpu") >= self.node.capacity("slots")
+        return self.node.capacity("cpu") >= self.slots
+
+
+class Queue:
+    """The functions of a run that wait for one node. Written by RunBook only."""
+
+    __slots__ = ("first", "order", "ready")
+
+    def __init__(self) -> None:
+        self.order: list[tuple[int, int]] = []  # (rank, i), sorted; with some more
+        self.first = 0  # those before it were sent
+        self.ready: list[tuple[int, int]] = []  # heap of those that are ready; ditto
 
 
 class RunBook:
     """The state of one run. Written by Dispatcher only."""
 
-    def __init__(self, spec: RunSpec, trackers: Sequence[ResourceTracker]) -> None:
+    def __init__(
+        self, spec: RunSpec, trackers: Sequence[ResourceTracker], since: float = 0.0
+    ) -> None:
         n = len(spec.node)
-        self.spec = spec
+        self.spec, self.since = spec, since
         self.trackers = tuple(trackers)
         self.state = bytearray(n)
-        self.node = list(spec.node)
+        self.node, self.rank = list(spec.node), list(spec.rank)
+        self.start, self.end = list(spec.start), list(spec.end)  # as expected, or were
+        self.latest = list(spec.latest or spec.start)
         self.attempts = [0] * n
         self.running = 0
         self.left = n
         self.mean = 0.0  # seconds of functions of late; 0 is none yet
-        self.queues: dict[str, list[tuple[int, int]]] = {}
-        for i, name in enumerate(self.node):
-            self.queues.setdefault(name, []).append((spec.rank[i], i))
-        for queue in self.queues.values():
-            heapq.heapify(queue)
+        self.served = 0.0  # seconds of functions sent, by weight
+        self.blocked = False  # a node idles by plan though something is ready
+        self.last = max(self.end, default=0.0)
+        self.queues: dict[str, Queue] = {}
+        self._fill()
 
-    def head(self, name: str) -> int | None:
-        """The first function in the node's order that was not sent yet."""
+    def _fill(self) -> None:
+        """Make the queues from the states."""
+        self.queues = {}
+        for r, i in sorted(zip(self.rank, range(len(self.rank)), strict=True)):
+            if self.state[i] in (WAITING, READY):
+                queue = self.queues.setdefault(self.node[i], Queue())
+                queue.order.append((r, i))
+                if self.state[i] == READY:
+                    queue.ready.append((r, i))  # sorted, so a heap
+
+    def put(self, i: int) -> None:
+        """Function i waits for its node again, or now."""
+        entry = self.rank[i], i
+        queue = self.queues.setdefault(self.node[i], Queue())
+        insort(queue.order, entry)
+        queue.first = 0
+        if self.state[i] == READY:
+            heapq.heappush(queue.ready, entry)
+
+    def get_ready(self, i: int) -> None:
+        """Function i, which waits for its node, is ready."""
+        queue = self.queues.setdefault(self.node[i], Queue())
+        heapq.heappush(queue.ready, (self.rank[i], i))
+
+    def replace(
+        self, node: list[str], start: list[float], end: list[float],
+        latest: list[float], rank: list[int],
+    ) -> None:  # fmt: skip
+        """Follow another plan with what was not sent yet."""
+        for i, state in enumerate(self.state):
+            self.rank[i] = rank[i]
+            if state in (WAITING, READY):
+                self.node[i], self.latest[i] = node[i], latest[i]
+                self.start[i], self.end[i] = start[i], end[i]
+        self.last = max((e for e in self.end if e < float("inf")), default=0.0)
+        self._fill()
+
+    def candidates(self, name: str) -> Iterator[int]:
+        """Ready functions of a node by rank; the last one given is taken out."""
         queue = self.queues.get(name)
-        while queue:
-            i = queue[0][1]
-            if self.state[i] in (WAITING, READY) and self.node[i] == name:
-                return i
-            heapq.heappop(queue)
-        return None
+        if queue is None:
+            return
+        passed = []
+        try:
+            while queue.ready:
+                entry = heapq.heappop(queue.ready)
+                if self._waits(entry, name) and self.state[entry[1]] == READY:
+                    passed.append(entry)
+                    yield entry[1]
+        finally:
+            for entry in passed:
+                if self.state[entry[1]] == READY:
+                    heapq.heappush(queue.ready, entry)
+
+    def ahead_of(self, name: str, i: int | None, most: int) -> Iterator[int]:
+        """Functions that a node shall get before i, or any: the first `most`."""
+        queue = self.queues.get(name)
+        if queue is None:
+            return
+        end = (len(self.rank), 0) if i is None else (self.rank[i], i)
+        at, vain = queue.first, 0
+        while most and at < len(queue.order) and queue.order[at] < end:
+            entry = queue.order[at]
+            if self._waits(entry, name):
+                most -= 1
+                yield entry[1]
+            elif at == queue.first:
+                queue.first += 1
+            else:
+                vain += 1
+            at += 1
+        if vain > LONG_TAIL:
+            queue.order = [entry for entry in queue.order if self._waits(entry, name)]
+            queue.first = 0
+
+    def _waits(self, entry: tuple[int, int], name: str) -> bool:
+        r, i = entry
+        waits = self.state[i] in (WAITING, READY)
+        return waits and self.node[i] == name and self.rank[i] == r
+
+    def length(self, name: str) -> int:
+        """How many functions wait for a node, or a few more."""
+        queue = self.queues.get(name)
+        return 0 if queue is None else len(queue.order) - queue.first
+
+    def demand(self, i: int) -> dict[str, float]:
+        """What function i holds while it runs."""
+        return self.spec.demand[self.spec.need[i]]
+
+    def able(self, i: int) -> frozenset[str]:
+        """The nodes that can run function i."""
+        return self.spec.able[self.spec.need[i]]
 
     def seconds(self, i: int) -> float:
-        """How long a function is expected to take; what was seen of late counts."""
-        planned = self.spec.end[i] - self.spec.start[i]
-        return min(planned, self.mean) if self.mean else planned
+        """How long function i is expected to take; guesses yield to what was seen."""
+        if self.mean and self.spec.guessed and self.spec.guessed[i]:
+            return self.mean
+        if self.end[i] == float("inf"):  # no node can run it at present
+            return 0.0
+        return self.end[i] - self.start[i]
+
+    def begin(self, i: int, now: float) -> None:
+        """Function i has a slot from now on, by the clock."""
+        self.start[i], self.end[i] = (
+            now - self.since,
+            now - self.since + self.seconds(i),
+        )

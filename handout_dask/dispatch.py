@@ -1,17 +1,17 @@
 """Which function is sent to which node next. Pure.
 
 Is told what became ready, started and ended, and answers with what to send. Knows
-neither Dask nor a clock.
+neither Dask nor a clock: whoever asks says what time it is.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from handout_dask.begun import expected_end
 from handout_dask.books import (
     DONE,
     ENDED,
@@ -23,14 +23,12 @@ from handout_dask.books import (
     RunBook,
     RunSpec,
 )
+from handout_dask.choosing import Arrives, choose, choose_by_plan, is_lone
 from handout_dask.errors import TrackerError
 from handout_dask.node import Node
 from handout_dask.tracker import ResourceTracker
 
-AHEAD_SECONDS = (
-    0.025  # work per slot that a node may have in hand, to hide the way there
-)
-AHEAD_MOST = 32  # functions per slot
+AHEAD_WITHIN = 0.2  # s until a slot gets free: to be sent for it now, not elsewhere yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +47,24 @@ class Send:
 class Dispatcher:
     """The books of all runs and nodes, and what to send next.
 
-    Functions of one run start on each node in planned order. Runs are served in order
-    of submission; a later one gets what an earlier one can't use at the moment.
+    Functions of one run start on each node in planned order. If that is not ready, one
+    that is goes first where that makes nothing late (backfilling). Of several runs
+    those of higher priority are served first, and equal ones by turns.
 
     Parameters
     ----------
     tracker : ResourceTracker
         Shared by all runs.
+
+    Attributes
+    ----------
+    now : float
+        The time [s]; whoever tells or asks sets it before.
     """
 
     def __init__(self, tracker: ResourceTracker) -> None:
         self.tracker = tracker
+        self.now = 0.0
         self.nodes: dict[str, NodeBook] = {}
         self.runs: dict[str, RunBook] = {}
 
@@ -74,13 +79,17 @@ class Dispatcher:
         book.node, book.up = node, True
 
     def add_run(self, spec: RunSpec, own: ResourceTracker | None = None) -> RunBook:
-        """Open the books of a run; `own` is asked besides the shared tracker."""
+        """Open the books of a run, from now on; `own` is asked besides the shared
+        tracker.
+        """
         trackers = [self.tracker] if own is None else [self.tracker, own]
         if own is not None:
             for book in self.nodes.values():
                 own.register(book.node.name, book.node.capabilities)
-        run = self.runs[spec.token] = RunBook(spec, trackers)
-        for name in [name for name in run.queues if not self._is_up(name)]:
+        run = RunBook(spec, trackers, self.now)
+        run.served = min((other.served for other in self.runs.values()), default=0.0)
+        self.runs[spec.token] = run
+        for name in [name for name in run.queues if not self.is_up(name)]:
             self._move_from(run, name)
         return run
 
@@ -128,7 +137,7 @@ class Dispatcher:
         run = self.runs[token]
         if run.state[i] != WAITING:
             self._enter(run, i, WAITING)
-            if not self._is_up(run.node[i]):
+            if not self.is_up(run.node[i]):
                 self._move_from(run, run.node[i])
         return run.node[i]
 
@@ -144,6 +153,8 @@ class Dispatcher:
         """A function ended (DONE, FAILED or GONE); returns its node."""
         run = self.runs[token]
         if seconds is not None:
+            run.end[i] = self.now - run.since
+            run.start[i] = run.end[i] - seconds
             run.mean = seconds if not run.mean else 0.8 * run.mean + 0.2 * seconds
         if run.state[i] not in ENDED or state == DONE:
             self._enter(run, i, state)
@@ -157,8 +168,9 @@ class Dispatcher:
         run.left += (before in ENDED) - (state in ENDED)
         run.state[i] = state
         if state in (WAITING, READY) and before not in (WAITING, READY):
-            queue = run.queues.setdefault(run.node[i], [])
-            heapq.heappush(queue, (run.spec.rank[i], i))
+            run.put(i)
+        elif state == READY:
+            run.get_ready(i)
 
     def _free(self, run: RunBook, i: int) -> None:
         member, book = (run.spec.token, i), self.nodes[run.node[i]]
@@ -167,20 +179,21 @@ class Dispatcher:
             with suppress(Exception):  # a user's; the function has ended all the same
                 tracker.release(member)
         book.unsure.discard(member)
-        book.lone -= self._is_lone(run, i)
+        book.lone -= is_lone(run, i)
         if member in book.running:
             del book.running[member]
             run.running -= 1
         else:
             book.ahead.remove(member)
             book.ahead_seconds -= run.seconds(i)
-        while book.ahead and len(book.running) < book.node.capacity("slots"):
+        while book.ahead and len(book.running) < book.slots:
             token, k = book.ahead.popleft()
             other = self.runs[token]
             book.ahead_seconds -= other.seconds(k)
             book.running[token, k] = None
+            other.begin(k, self.now)
             other.running += 1
-            cores = other.spec.demand[other.spec.need[k]].get("cpu", 1.0)
+            cores = other.demand(k).get("cpu", 1.0)
             other.trackers[0].request((token, k), book.node.name, {"cpu": cores})
             for tracker in other.trackers[1:]:
                 with suppress(Exception):
@@ -189,86 +202,82 @@ class Dispatcher:
             book.ahead_seconds = 0.0
 
     # ---------------------------------------------------------------- decisions
-    def next(
-        self, name: str, settled: Callable[[str, int, str], bool]
-    ) -> Iterator[Send]:
+    def next(self, name: str, arrives: Arrives) -> Iterator[Send]:
         """What to send to a node now, in order; each is in the books once yielded.
 
         Parameters
         ----------
         name : str
             The node.
-        settled : callable
-            ``settled(token, i, node)``: are all inputs of the function on the node?
+        arrives : callable
+            ``arrives(token, i, node)``: seconds until all inputs of the function are on
+            the node; 0 if they are.
         """
         book = self.nodes.get(name)
-        # Behind a function whose inputs are under way nothing may be sent: with its
-        # inputs at hand it would start first.
-        while book is not None and book.up and not book.unsure:
-            send = self._next(book, settled)
+        while book is not None and book.up:
+            send = self._next(book, arrives)
             if send is None:
                 return
             yield send
 
-    def _next(
-        self, book: NodeBook, settled: Callable[[str, int, str], bool]
-    ) -> Send | None:
-        name = book.node.name
-        for token, run in self.runs.items():
-            i = run.head(name)
-            if i is None or run.state[i] != READY:
+    def _next(self, book: NodeBook, arrives: Arrives) -> Send | None:
+        full = len(book.running) >= book.slots
+        # Behind a function whose inputs are under way nothing may be sent for the same
+        # slot: with its inputs at hand it would start first.
+        if full and (book.unsure or self._first_end(book) > AHEAD_WITHIN):
+            return None
+        for run in self._by_turn():
+            limit = run.spec.limit
+            if limit is not None and (full or run.running >= limit):
                 continue
-            demand = run.spec.demand[run.spec.need[i]]
-            full = len(book.running) >= book.node.capacity("slots")
-            if run.spec.limit is not None and (full or run.running >= run.spec.limit):
-                continue
-            if full and not self._may_go_ahead(book, run, demand):
-                continue
-            sure = settled(token, i, name)
-            if full:
-                if not sure:  # its inputs are on their way; word will come
-                    continue
-                demand = {k: v for k, v in demand.items() if k != "cpu"}
-            if not self._claim(run, i, name, demand):
-                continue
-            run.state[i] = SENT
-            run.attempts[i] += 1
-            book.lone += self._is_lone(run, i)
-            if full:
-                book.ahead.append((token, i))
-                book.ahead_seconds += run.seconds(i)
-            else:
-                book.running[token, i] = None
-                run.running += 1
-            if not sure:
-                book.unsure.add((token, i))
-            return Send(token, i, name, announce=not sure)
+            rule = choose if run.spec.adaptive else choose_by_plan
+            chosen = rule(book, run, full, arrives, self._claim, self.now)
+            if chosen is not None:
+                return self._send(book, run, *chosen, full)
         return None
 
-    def _may_go_ahead(
-        self, book: NodeBook, run: RunBook, demand: Mapping[str, float]
-    ) -> bool:
-        """Whether a function may be sent for a slot that is not free yet."""
-        slots = book.node.capacity("slots")
-        if len(book.ahead) >= AHEAD_MOST * slots or demand.get("cpu", 1.0) > 1:
-            return False
-        if book.ahead and book.ahead_seconds >= AHEAD_SECONDS * slots:
-            return False
-        return book.even and not book.lone
+    def _first_end(self, book: NodeBook) -> float:
+        """Seconds until the first slot is expected to get free."""
+        left = []
+        for token, i in book.running:
+            run = self.runs[token]
+            at = self.now - run.since
+            left.append(expected_end(run.start[i], run.seconds(i), at) - at)
+        return min(left, default=0.0)
 
-    @staticmethod
-    def _is_lone(run: RunBook, i: int) -> bool:
-        """Whether nothing may be sent ahead behind a function.
+    def _by_turn(self) -> Iterable[RunBook]:
+        if len(self.runs) == 1:
+            return self.runs.values()
+        return sorted(self.runs.values(), key=lambda r: (-r.spec.priority, r.served))
 
-        Elements of its result are to be cut out before its node goes on, so that they
-        don't wait for another function to end; or it takes more cores than others.
+    def _send(
+        self, book: NodeBook, run: RunBook, i: int, sure: bool, full: bool
+    ) -> Send:
+        """Enter in the books that function i, whose demand is claimed, is sent."""
+        member, seconds = (run.spec.token, i), run.seconds(i)
+        run.state[i] = SENT
+        run.attempts[i] += 1
+        run.served += seconds / run.spec.weight
+        book.lone += is_lone(run, i)
+        if full:
+            book.ahead.append(member)
+            book.ahead_seconds += seconds
+        else:
+            book.running[member] = None
+            run.begin(i, self.now)
+            run.running += 1
+        if not sure:
+            book.unsure.add(member)
+        return Send(*member, book.node.name, announce=not sure)
+
+    def _claim(self, run: RunBook, i: int, name: str, full: bool) -> bool:
+        """Take the demand in the books of every tracker, or of none.
+
+        What is sent ahead takes its cores when it gets a slot.
         """
-        spec = run.spec
-        return i in spec.cuts or spec.demand[spec.need[i]].get("cpu", 1.0) > 1
-
-    def _claim(self, run: RunBook, i: int, name: str, demand: dict[str, float]) -> bool:
-        """Take the demand in the books of every tracker, or of none."""
-        member = (run.spec.token, i)
+        member, demand = (run.spec.token, i), run.demand(i)
+        if full:
+            demand = {k: v for k, v in demand.items() if k != "cpu"}
         for k, tracker in enumerate(run.trackers):
             try:
                 taken = tracker.request(member, name, demand)
@@ -287,7 +296,8 @@ class Dispatcher:
         return True
 
     # -------------------------------------------------------------------- moves
-    def _is_up(self, name: str) -> bool:
+    def is_up(self, name: str) -> bool:
+        """Whether a node is there."""
         return name in self.nodes and self.nodes[name].up
 
     def _move_from(self, run: RunBook, name: str) -> set[str]:
@@ -299,10 +309,10 @@ class Dispatcher:
             together = run.spec.group.get(i, (i,))
             if any(k in run.spec.pinned or run.state[k] == SENT for k in together):
                 continue
-            able = [run.spec.able[run.spec.need[k]] for k in together]
+            able = [run.able(k) for k in together]
             nodes = frozenset.intersection(*able)
             choice = min(
-                (self.nodes[n] for n in nodes if self._is_up(n)),
+                (self.nodes[n] for n in nodes if self.is_up(n)),
                 key=lambda book: (self._load(book), book.node.name),
                 default=None,
             )
@@ -311,36 +321,58 @@ class Dispatcher:
             for k in together:
                 run.node[k] = choice.node.name
                 if run.state[k] in (WAITING, READY):
-                    queue = run.queues.setdefault(choice.node.name, [])
-                    heapq.heappush(queue, (run.spec.rank[k], k))
+                    run.put(k)
             touched.add(choice.node.name)
         return touched
 
     def _load(self, book: NodeBook) -> float:
-        queued = sum(
-            len(run.queues.get(book.node.name, ())) for run in self.runs.values()
-        )
-        rate = book.node.capacity("slots") * book.node.speed
+        queued = sum(run.length(book.node.name) for run in self.runs.values())
+        rate = book.slots * book.node.speed
         return (len(book.running) + len(book.ahead) + queued) / rate
 
+    def revise(
+        self, token: str, node: list[str], start: list[float], end: list[float],
+        latest: list[float], rank: list[int],
+    ) -> list[int]:  # fmt: skip
+        """Follow another plan with what was not sent yet; lists as in RunBook.
+
+        Returns
+        -------
+        list of int
+            The functions whose node is another one now. Of functions that must share
+            a node none moves if one of them was sent meanwhile.
+        """
+        run = self.runs[token]
+        moved = []
+        for i, state in enumerate(run.state):
+            if state not in (WAITING, READY) or node[i] == run.node[i]:
+                continue
+            mates = run.spec.group.get(i, ())
+            if any(
+                run.state[k] not in (WAITING, READY) for k in mates
+            ) or not self.is_up(node[i]):
+                node[i] = run.node[i]
+            else:
+                moved.append(i)
+        run.replace(node, start, end, latest, rank)
+        return moved
+
     # ------------------------------------------------------------------ reading
-    def outlook(self, elapsed: Mapping[str, float]) -> list[tuple[Any, ...]]:
+    def outlook(self, but: str = "") -> list[tuple[Any, ...]]:
         """What nodes are promised: ``(node, start, end, demand)`` per function left.
 
-        Parameters
-        ----------
-        elapsed : mapping
-            Seconds since each run began, by token. Times returned are from now on.
+        Times are from now on; the run `but` is left out.
         """
         out = []
         for token, run in self.runs.items():
-            spec, since = run.spec, elapsed.get(token, 0.0)
+            at = self.now - run.since
             for i, state in enumerate(run.state):
-                if state in ENDED:
+                if token == but or state in ENDED or run.end[i] == float("inf"):
                     continue
-                span = spec.end[i] - spec.start[i]
-                begin = 0.0 if state == SENT else max(0.0, spec.start[i] - since)
-                left = max(span - max(0.0, since - spec.start[i]), 0.1 * span)
-                end = begin + (left if state == SENT else span)
-                out.append((run.node[i], begin, end, spec.demand[spec.need[i]]))
+                begin, end = run.start[i], run.end[i]
+                if state == SENT:
+                    begin, end = at, expected_end(begin, end - begin, at)
+                later = max(0.0, at - begin)
+                begin, end = begin + later - at, end + later - at
+                out.append((run.node[i], begin, end, run.demand(i)))
         return out

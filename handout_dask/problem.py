@@ -9,24 +9,22 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from handout_dask.costs import Cost
-from handout_dask.edges import measure_edges
 from handout_dask.errors import AllocationError, UnsatisfiableError
-from handout_dask.function import Function, WithFunction
+from handout_dask.function import Function
 from handout_dask.graph import Graph
 from handout_dask.held import WHOLE, Held, HeldArrays, held_arrays
 from handout_dask.lacks import MOST, Lack, explain_all, explain_refusal, refusal_text
 from handout_dask.node import TOLERANCE, Cluster, Node
+from handout_dask.outline import Outline, StandIns
 
 __all__ = ["TOLERANCE", "Held", "Lack", "Problem", "explain_refusal"]
 
 NETWORKS = ("free", "oneport")
-DEFAULT_TIME = 1000.0  # ms, where no function of the graph declares a time
 
 
 class Problem:
@@ -34,8 +32,8 @@ class Problem:
 
     Parameters
     ----------
-    graph : Graph
-        Validated.
+    graph : Graph or Outline
+        Validated; an Outline where the user's objects may not exist.
     cluster : Cluster
         The nodes to use.
     held : sequence of Held
@@ -46,7 +44,7 @@ class Problem:
 
     Attributes
     ----------
-    functions : tuple of Function
+    functions : sequence of Function
         n functions in topological order; ``i`` indexes them.
     nodes : tuple of Node
         m nodes; ``j`` indexes them.
@@ -73,7 +71,7 @@ class Problem:
 
     def __init__(
         self,
-        graph: Graph,
+        graph: Graph | Outline,
         cluster: Cluster,
         *,
         held: Sequence[Held] = (),
@@ -81,48 +79,69 @@ class Problem:
     ) -> None:
         if network not in NETWORKS:
             raise AllocationError(f"network {network!r}: {' or '.join(NETWORKS)}")
-        self.graph = graph
-        self.cluster = cluster
+        if isinstance(graph, Graph):
+            self.graph = graph
+            graph = Outline.of(graph)
+        self.outline = graph
         self.network = network
-        self.held = tuple(held)
-        self.functions: tuple[Function, ...] = graph.links().functions
-        self.nodes: tuple[Node, ...] = cluster.nodes
-        self._number_options()
-        self._number_kinds()
-        self._count_demand()
-        self.pred_ptr, self.pred_of, self.pred_mb = measure_edges(graph.links())
-        self._bind()
+        self.functions: tuple[Function, ...] | StandIns = graph.functions
+        self.pred_ptr, self.pred_of = graph.pred_ptr, graph.pred_of
+        self.pred_mb = graph.pred_mb
+        self.option_ptr, self.option_class = graph.option_ptr, graph.option_class
+        self.option_work = graph.option_work
+        self.option_guessed = graph.option_guessed
+        self.classes: tuple[Cost, ...] = graph.classes
+        self.group = graph.group
+        self._settle(cluster, held)
+
+    def on(
+        self,
+        cluster: Cluster,
+        *,
+        held: Sequence[Held] = (),
+        work: np.ndarray | None = None,
+        mb: np.ndarray | None = None,
+    ) -> Problem:
+        """The problem of the same functions on other nodes, made in little time.
+
+        Parameters
+        ----------
+        cluster : Cluster
+            The nodes to use. Who is pinned to a node that is not there can't run.
+        held : sequence of Held
+            Demands that are taken on the nodes for a time; of this problem none count.
+        work : (o,) float, optional
+            Seconds of each alternative at speed 1; default: those of this problem.
+        mb : (e,) float, optional
+            MB that travel along each edge; default: those of this problem.
+        """
+        out = Problem.__new__(Problem)
+        kept = (
+            "outline", "network", "functions", "pred_ptr", "pred_of", "pred_mb",
+            "option_ptr", "option_class", "option_work", "option_guessed", "classes",
+            "group",
+        )  # fmt: skip
+        vars(out).update((name, getattr(self, name)) for name in kept)
+        if "graph" in vars(self):
+            out.graph = self.graph
+        if work is not None:
+            out.option_work = _floats("work", work, len(self.option_work))
+        if mb is not None:
+            out.pred_mb = _floats("mb", mb, len(self.pred_mb))
+        out._settle(cluster, held)
+        return out
 
     # ---------------------------------------------------------------- building
-    def _number_options(self) -> None:
-        ptr: list[int] = [0]
-        costs: list[Cost] = []
-        for function in self.functions:
-            costs.extend(function.alternatives)
-            ptr.append(len(costs))
-        self.option_ptr = np.array(ptr, dtype=np.int64)
-        numbers: dict[Any, int] = {}
-        seen: dict[int, int] = {}  # id of a cost -> class: equal costs are often one
-        classes: list[Cost] = []
-        number = np.empty(len(costs), dtype=np.int64)
-        declared = np.full(len(costs), np.nan)
-        for o, cost in enumerate(costs):
-            c = seen.get(id(cost))
-            if c is None:
-                c = numbers.setdefault(cost.key, len(classes))
-                if c == len(classes):
-                    classes.append(cost)
-                seen[id(cost)] = c
-            number[o] = c
-            time = cost.gpu_time if cost.gpu_time is not None else cost.cpu_time
-            if time is not None:
-                declared[o] = time
-        self.option_class = number
-        self.classes: tuple[Cost, ...] = tuple(classes)
-        self.option_guessed = np.isnan(declared)
-        known = declared[~self.option_guessed]
-        guess = float(np.median(known)) if len(known) else DEFAULT_TIME
-        self.option_work = np.where(self.option_guessed, guess, declared) / 1e3
+    def _settle(self, cluster: Cluster, held: Sequence[Held]) -> None:
+        """What depends on the nodes."""
+        self.cluster = cluster
+        self.held = tuple(held)
+        self.nodes: tuple[Node, ...] = cluster.nodes
+        self._number_kinds()
+        self._count_demand()
+        names, pinned = self.outline.pinned
+        index = [cluster.index.get(name, -2) for name in names]
+        self.pin = np.array([*index, -1], dtype=np.int64)[pinned]
 
     def _number_kinds(self) -> None:
         numbers: dict[Any, int] = {}
@@ -138,17 +157,9 @@ class Problem:
         self.kinds: tuple[Node, ...] = tuple(kinds)
 
     def _count_demand(self) -> None:
-        names = sorted({"cpu", *(k for cost in self.classes for k, _ in cost.demand)})
-        labels = sorted({name for cost in self.classes for name in cost.capabilities})
+        names, need = self.outline.demand
+        labels, wants = self.outline.wants
         c, k = len(self.classes), len(self.kinds)
-        need = np.zeros((c, len(names)))
-        need[:, names.index("cpu")] = 1.0
-        wants = np.zeros((c, len(labels)), dtype=bool)
-        for row, cost in enumerate(self.classes):
-            for name, amount in cost.demand:
-                need[row, names.index(name)] = amount
-            for name in cost.capabilities:
-                wants[row, labels.index(name)] = True
         fits = np.ones((c, k), dtype=bool)
         for r, name in enumerate(names):
             fits &= need[:, r, None] <= self._capacity(name) * (1 + TOLERANCE)
@@ -156,7 +167,7 @@ class Problem:
             has = np.array([node.has(name) for node in self.kinds], dtype=bool)
             fits &= ~wants[:, q, None] | has
         speeds = np.array([(node.speed, node.gpu_speed) for node in self.kinds])
-        timed = np.array([int(cost.gpu_time is not None) for cost in self.classes], int)
+        timed = self.outline.by_gpu.astype(int)
         speeds = speeds.reshape(k, 2)
         self.rate = np.where(fits, speeds[:, timed].T, 0.0)
 
@@ -179,65 +190,31 @@ class Problem:
         """(k,) what a node of each kind has of a resource."""
         return np.array([node.capacity(resource) for node in self.kinds], dtype=float)
 
-    def _bind(self) -> None:
-        n = len(self.functions)
-        self.pin = np.full(n, -1, dtype=np.int64)
-        self.group = np.full(n, -1, dtype=np.int64)
-        bound = [i for i, f in enumerate(self.functions) if f.node is not None]
-        if not bound:
-            return
-        where = {f.id: i for i, f in enumerate(self.functions)}
-        root = list(range(n))
-
-        def find(i: int) -> int:
-            while root[i] != i:
-                root[i] = root[root[i]]
-                i = root[i]
-            return i
-
-        for i in bound:
-            node = self.functions[i].node
-            if isinstance(node, WithFunction):
-                root[find(i)] = find(where[node.id])
-        members: dict[int, list[int]] = {}
-        for i in range(n):
-            members.setdefault(find(i), []).append(i)
-        groups = 0
-        for together in members.values():
-            if len(together) > 1:
-                self.group[together] = groups
-                groups += 1
-            for i in together:  # at most one: who is pinned follows no other function
-                name = self.functions[i].node
-                if isinstance(name, str):
-                    self.pin[together] = self.cluster.index.get(name, -2)
-
     # ----------------------------------------------------------------- reading
     @cached_property
+    def graph(self) -> Graph:
+        """The graph; of stand-ins, if the problem was made of an Outline."""
+        return self.outline.graph
+
+    @property
     def succs_arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """``(ptr, of)``: successors of i are ``of[ptr[i]:ptr[i + 1]]``."""
-        n = len(self.functions)
-        reader = np.repeat(np.arange(n), np.diff(self.pred_ptr))
-        order = np.argsort(self.pred_of, kind="stable")
-        ptr = np.zeros(n + 1, dtype=np.int64)
-        np.cumsum(np.bincount(self.pred_of, minlength=n), out=ptr[1:])
-        return ptr, reader[order]
+        return self.outline.succs_arrays
+
+    @property
+    def preds(self) -> tuple[tuple[int, ...], ...]:
+        """``preds[i]``: the functions that i reads, by index."""
+        return self.outline.preds
+
+    @property
+    def where(self) -> dict[Hashable, int]:
+        """From the id of a function to its index."""
+        return self.outline.where
 
     @cached_property
     def held_arrays(self) -> HeldArrays:
         """``(node, start, end, need)`` of what is held; times in seconds."""
         return held_arrays(self.held, self.cluster.index, self.resources)
-
-    @cached_property
-    def preds(self) -> tuple[tuple[int, ...], ...]:
-        """``preds[i]``: the functions that i reads, by index."""
-        of, ptr = self.pred_of.tolist(), self.pred_ptr.tolist()
-        return tuple(tuple(of[a:b]) for a, b in pairwise(ptr))
-
-    @cached_property
-    def where(self) -> dict[Hashable, int]:
-        """From the id of a function to its index."""
-        return {f.id: i for i, f in enumerate(self.functions)}
 
     def option(self, i: int, j: int) -> tuple[int, float]:
         """The fastest alternative of function i on node j.
@@ -273,6 +250,28 @@ class Problem:
             return 0.0
         latency, bandwidth = self.cluster.latency[a, b], self.cluster.bandwidth[a, b]
         return float(latency / 1e3 + self.size(u, v) / bandwidth)
+
+    @cached_property
+    def able(self) -> np.ndarray:
+        """(n,) bool: which functions can run on some node, with all of their group."""
+        if not len(self.functions):
+            return np.ones(0, dtype=bool)
+        runs = self.rate > 0  # (c, k)
+        first = self.option_ptr[:-1]
+        somewhere: np.ndarray = np.logical_or.reduce(runs, axis=1)
+        anywhere = somewhere[self.option_class]
+        able: np.ndarray = np.logical_or.reduceat(anywhere, first)
+        able &= self.pin != -2
+        pin = np.repeat(self.pin, np.diff(self.option_ptr))  # of each option
+        pinned = np.flatnonzero(pin >= 0)
+        there = anywhere.copy()
+        there[pinned] = runs[self.option_class[pinned], self.kind[pin[pinned]]]
+        able &= np.logical_or.reduceat(there, first)
+        for members in _groups(self.group):
+            needs = {self._classes_of(int(i)) for i in members}
+            each = [runs[list(classes)].any(axis=0) for classes in needs]
+            able[members] &= able[members].all() and np.stack(each).all(axis=0).any()
+        return able
 
     # -------------------------------------------------------------- explaining
     def refusals(self, i: int) -> dict[str, tuple[Lack, ...]]:
@@ -330,24 +329,7 @@ class Problem:
             That says what each function that fits nowhere needs, and what every node
             offers, as text and in ``refusals``.
         """
-        if not self.functions:
-            return self
-        runs = self.rate > 0  # (c, k)
-        first = self.option_ptr[:-1]
-        somewhere: np.ndarray = np.logical_or.reduce(runs, axis=1)
-        anywhere = somewhere[self.option_class]
-        able: np.ndarray = np.logical_or.reduceat(anywhere, first)
-        able &= self.pin != -2
-        pin = np.repeat(self.pin, np.diff(self.option_ptr))  # of each option
-        pinned = np.flatnonzero(pin >= 0)
-        there = anywhere.copy()
-        there[pinned] = runs[self.option_class[pinned], self.kind[pin[pinned]]]
-        able &= np.logical_or.reduceat(there, first)
-        for members in _groups(self.group):
-            needs = {self._classes_of(int(i)) for i in members}
-            each = [runs[list(classes)].any(axis=0) for classes in needs]
-            able[members] &= able[members].all() and np.stack(each).all(axis=0).any()
-        bad = np.flatnonzero(~able)
+        bad = np.flatnonzero(~self.able)
         if len(bad):
             raise self._unsatisfiable([int(i) for i in bad])
         return self
@@ -390,6 +372,13 @@ def _split_devices(
     if "gpu_memory" in columns:
         need, room = columns["gpu_memory"]
         columns["gpu_memory"] = need, np.where(one, room, np.inf)
+
+
+def _floats(what: str, values: np.ndarray, size: int) -> np.ndarray:
+    out = np.ascontiguousarray(values, dtype=float)
+    if out.shape != (size,) or not (out >= 0).all():
+        raise AllocationError(f"{what} must be {size} numbers that are not negative")
+    return out
 
 
 def _groups(group: np.ndarray) -> list[np.ndarray]:

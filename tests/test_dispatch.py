@@ -44,14 +44,14 @@ def dispatcher(*nodes: Node) -> Dispatcher:
     return made
 
 
-def near(token: str, i: int, name: str) -> bool:
+def near(token: str, i: int, name: str) -> float:
     """All inputs are on every node."""
-    return True
+    return 0.0
 
 
-def far(token: str, i: int, name: str) -> bool:
-    """No inputs are anywhere near."""
-    return False
+def far(token: str, i: int, name: str) -> float:
+    """All inputs are a second away."""
+    return 1.0
 
 
 def sent(books: Dispatcher, name: str, settled: Any = near) -> list[tuple[str, int]]:

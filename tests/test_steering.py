@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import handout_dask as hd
-from handout_dask.allocators.controller import replan
+from handout_dask.allocators.controller import reconsider, replan
 from handout_dask.allocators.engine import place, upward_rank
 from handout_dask.begun import OVERDUE, Begun, expected_end
 from handout_dask.rules import broken_rules
@@ -72,7 +72,7 @@ def check_played(problem, spans, factor):
 
 @settings(**MESSY)
 @given(problems(), st.integers(0, 5), st.sampled_from(["free", "oneport"]),
-       st.sampled_from([replan, everywhere]))  # fmt: skip
+       st.sampled_from([replan, reconsider, everywhere]))  # fmt: skip
 def test_a_steered_run_keeps_every_rule(problem, seed, network, controller):
     factor = noise_factors(problem, 0.4, seed)
     spans = hd.simulate(

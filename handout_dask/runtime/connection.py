@@ -118,7 +118,7 @@ class Connection:
         )
 
     async def _join(self) -> None:
-        declared = pickle.dumps(self.declared.nodes if self.declared else ())
+        declared = pickle.dumps(self.declared)
         for attempt in range(3):  # another executor may take the plugin away in between
             await install(self.client)
             try:
@@ -136,8 +136,8 @@ class Connection:
 
     async def _check_declared(self, declared: Cluster) -> None:
         """Some declared node must be a worker's, or all names are wrong."""
-        state = await self.client.scheduler.handout_nodes()
-        live = [node.name for node in pickle.loads(state["nodes"])]
+        state = await self.client.scheduler.handout_nodes(owner=self.id)
+        live = [node.name for node in pickle.loads(state["cluster"]).nodes]
         if live and not any(name in declared.index for name in live):
             await self.client.scheduler.handout_leave(owner=self.id)
             raise HandoutError(

@@ -12,6 +12,7 @@ from typing import Any
 from distributed.protocol import pickle
 
 from handout_dask.allocators import get_allocator
+from handout_dask.allocators.makespan import Time
 from handout_dask.errors import AllocationError, GraphError, HandoutError
 from handout_dask.explanation import Explanation, explain
 from handout_dask.graph import Graph
@@ -22,9 +23,9 @@ from handout_dask.retry import RetryPolicy
 from handout_dask.runtime.client import submit_graph
 from handout_dask.runtime.connection import Connection
 from handout_dask.runtime.lower import lower
-from handout_dask.runtime.nodes import cluster_of
 from handout_dask.runtime.run import Run
 from handout_dask.runtime.submission import (
+    Turn,
     declared_cluster,
     kept_of,
     pickle_tracker,
@@ -61,6 +62,11 @@ class Executor(Connection):
         Functions of one run at once.
     security : distributed.Security, optional
         For the connection to the cluster.
+    adaptive : bool
+        Whether what has not started is planned again when reality differs from the
+        plan, and functions that are ready may go ahead of late ones. If not, each
+        function runs on its planned node, in the planned order, unless that node is
+        lost.
     seed : int, optional
         For allocators that draw random numbers; the present ones draw none.
     asynchronous : bool
@@ -86,6 +92,7 @@ class Executor(Connection):
         on_failure: str = "finish",
         max_concurrency: int | None = None,
         security: Any = None,
+        adaptive: bool = True,
         seed: int | None = None,
         asynchronous: bool = False,
     ) -> None:
@@ -104,7 +111,7 @@ class Executor(Connection):
         self.allocator = get_allocator(allocator)
         self._named = allocator if isinstance(allocator, str) else self.allocator
         self.retry, self.on_failure = retry, on_failure
-        self.max_concurrency = max_concurrency
+        self.max_concurrency, self.adaptive = max_concurrency, bool(adaptive)
         self._tracker = pickle_tracker(tracker)
         self._runs: weakref.WeakValueDictionary[str, Run] = (
             weakref.WeakValueDictionary()
@@ -155,7 +162,15 @@ class Executor(Connection):
         """
         return self._do(self._explain, graph, id)
 
-    def submit(self, graph: Graph, keep: Any = "all", detached: bool = False) -> Any:
+    def submit(
+        self,
+        graph: Graph,
+        keep: Any = "all",
+        detached: bool = False,
+        *,
+        priority: int = 0,
+        weight: float = 1.0,
+    ) -> Any:
         """Plan and start a graph; returns the Run at once.
 
         Parameters
@@ -166,6 +181,10 @@ class Executor(Connection):
             Which results outlive their consumers.
         detached : bool
             Whether the run outlives its client; not built yet, so True is refused.
+        priority : int
+            Of runs that compete for a node those of higher priority go first.
+        weight : float
+            Runs of equal priority share nodes in proportion to their weights.
 
         Raises
         ------
@@ -176,10 +195,16 @@ class Executor(Connection):
         """
         if detached:
             raise HandoutError("detached=True is not built yet; leave it out")
-        return self._do(self._submit, graph, keep)
+        return self._do(self._submit, graph, keep, Turn.checked(priority, weight))
 
     def execute(
-        self, graph: Graph, raise_on_error: bool = True, *, keep: Any = "all"
+        self,
+        graph: Graph,
+        raise_on_error: bool = True,
+        *,
+        keep: Any = "all",
+        priority: int = 0,
+        weight: float = 1.0,
     ) -> Any:
         """Plan and run a graph; returns the Run when all has ended.
 
@@ -191,10 +216,13 @@ class Executor(Connection):
             Whether the first failure of a function is raised.
         keep : {"all", "sinks"} or iterable of ids
             Which results outlive their consumers.
+        priority, weight : int, float
+            As for `submit`.
         """
+        turn = Turn.checked(priority, weight)
         if self.asynchronous:
-            return self._do(self._execute, graph, raise_on_error, keep)
-        run: Run = self.submit(graph, keep)
+            return self._do(self._execute, graph, raise_on_error, keep, turn)
+        run: Run = self._do(self._submit, graph, keep, turn)
         try:
             run.wait()
         except BaseException:  # Ctrl-C: what was begun here ends here
@@ -203,8 +231,10 @@ class Executor(Connection):
         self._raise_first(run, raise_on_error)
         return run
 
-    async def _execute(self, graph: Graph, raise_on_error: bool, keep: Any) -> Run:
-        run = await self._submit(graph, keep)
+    async def _execute(
+        self, graph: Graph, raise_on_error: bool, keep: Any, turn: Turn
+    ) -> Run:
+        run = await self._submit(graph, keep, turn)
         try:
             await run._wait()
         except BaseException:
@@ -218,13 +248,12 @@ class Executor(Connection):
             run._raise_first()
 
     async def _cluster(self) -> Cluster:
-        state = await self.client.scheduler.handout_nodes()
-        return cluster_of(
-            pickle.loads(state["nodes"]), state["bandwidth"], self.declared
-        )
+        state = await self.client.scheduler.handout_nodes(owner=self.id)
+        cluster: Cluster = pickle.loads(state["cluster"])
+        return cluster
 
     async def _resources(self) -> list[dict[str, Any]]:
-        state = await self.client.scheduler.handout_nodes()
+        state = await self.client.scheduler.handout_nodes(owner=self.id)
         return [
             {"node": node, "resource": name, "capacity": has, "claimed": claimed,
              "observed": observed}
@@ -235,15 +264,10 @@ class Executor(Connection):
     async def _problem(self, graph: Graph) -> Problem:
         if not isinstance(graph, Graph):
             raise GraphError(f"an executor runs a Graph, not {type(graph).__name__}")
-        state = await self.client.scheduler.handout_nodes()
-        nodes = pickle.loads(state["nodes"])
+        state = await self.client.scheduler.handout_nodes(owner=self.id)
+        cluster = pickle.loads(state["cluster"])
         held = [Held(*row) for row in pickle.loads(state["held"])]
-        declared = self.declared
-        return await _offload(
-            lambda: Problem(
-                graph, cluster_of(nodes, state["bandwidth"], declared), held=held
-            )
-        )
+        return await _offload(lambda: Problem(graph, cluster, held=held))
 
     async def _plan(self, graph: Graph) -> Plan:
         problem = await self._problem(graph)
@@ -259,7 +283,7 @@ class Executor(Connection):
             planned = made[id].node
         return explain(problem, id, planned)
 
-    async def _submit(self, graph: Graph, keep: Any) -> Run:
+    async def _submit(self, graph: Graph, keep: Any, turn: Turn) -> Run:
         async with self._lock:  # so that of two plans the second sees the first
             plan = await self._plan(graph)
             problem = plan.problem
@@ -274,7 +298,12 @@ class Executor(Connection):
                     retry=self.retry,
                 )
             )
-            spec = run_spec(plan, lowered, token, self.max_concurrency)
+            spec = run_spec(
+                plan, lowered, token, turn,
+                limit=self.max_concurrency,
+                adaptive=self.adaptive,
+                fixed=not isinstance(self.allocator, Time),
+            )  # fmt: skip
             if not problem.functions:
                 return Run(self.client, graph, plan, token, {}, (), self.on_failure)
             await self.client.scheduler.handout_submit(

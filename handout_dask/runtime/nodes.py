@@ -6,11 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from handout_dask.node import Cluster, Node
-
-LIVE_LATENCY = 2.0  # ms from one worker to another over loopback TCP, Dask 2026.8.0
+from handout_dask.traffic import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ def node_of(info: WorkerInfo, declared: Node | None = None) -> Node:
 
 
 def cluster_of(
-    nodes: Iterable[Node], bandwidth: float, declared: Cluster | None = None
+    nodes: Iterable[Node], traffic: Traffic, declared: Cluster | None = None
 ) -> Cluster:
     """The cluster of these live nodes.
 
@@ -61,26 +58,15 @@ def cluster_of(
     ----------
     nodes : iterable of Node
         In the order in which allocators shall see them; declared ones come first.
-    bandwidth : float
-        MB/s that were measured in the mean.
+    traffic : Traffic
+        Tells of the links.
     declared : Cluster, optional
-        Its order, links and billing are taken over for nodes that it knows.
+        Its order and billing are taken over.
     """
     listed = list(nodes)
-    if declared is None:
-        return Cluster(listed, bandwidth, LIVE_LATENCY)
-    listed.sort(key=lambda node: declared.index.get(node.name, len(declared)))
-    m = len(listed)
-    known = [declared.index.get(node.name, -1) for node in listed]
-    links = []
-    for matrix, default in (
-        (declared.bandwidth, bandwidth),
-        (declared.latency, LIVE_LATENCY),
-    ):
-        full = np.full((m, m), float(default))
-        for a, ja in enumerate(known):
-            for b, jb in enumerate(known):
-                if ja >= 0 and jb >= 0 and a != b:
-                    full[a, b] = matrix[ja, jb]
-        links.append(full)
-    return Cluster(listed, *links, billing=declared.billing, quantum=declared.quantum)
+    if declared is not None:
+        listed.sort(key=lambda node: declared.index.get(node.name, len(declared)))
+    bandwidth, latency = traffic.links([node.name for node in listed])
+    billing = declared.billing if declared is not None else "function"
+    quantum = declared.quantum if declared is not None else 0.0
+    return Cluster(listed, bandwidth, latency, billing=billing, quantum=quantum)

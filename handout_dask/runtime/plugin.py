@@ -18,25 +18,29 @@ from time import time
 from typing import Any
 
 from distributed import Scheduler
+from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
-from distributed.protocol import pickle, to_serialize
+from distributed.protocol import pickle
 from tornado.ioloop import PeriodicCallback
 
 from handout_dask.books import DONE, ENDED, FAILED, GONE, WAITING
 from handout_dask.dispatch import Dispatcher
-from handout_dask.errors import NodeLostError
-from handout_dask.node import Node
-from handout_dask.runtime.inputs import Inputs, err
-from handout_dask.runtime.nodes import WorkerInfo, node_of
+from handout_dask.runtime.erring import fault_of, strand
+from handout_dask.runtime.inputs import Inputs
+from handout_dask.runtime.keys import Keys
 from handout_dask.runtime.records import NAME, LiveRun
+from handout_dask.runtime.replanner import Replanner
+from handout_dask.runtime.roster import Roster
 from handout_dask.runtime.runner import STARTED
 from handout_dask.runtime.sender import Sender
 from handout_dask.tracker import StaticTracker
+from handout_dask.traffic import Traffic
 
 logger = logging.getLogger(__name__)
 
 GRACE = 10.0  # s that a pinned function waits for its node to return
 TICK = 500  # ms between looks at what no event told of: paused workers, lost nodes
+WATCH = 100  # ms between looks for functions that are late
 RPCS = ("join", "leave", "nodes", "submit", "cancel", "forget")
 FLUSH = 0.05  # s for which records are gathered before they go to the client
 
@@ -58,27 +62,39 @@ class HandoutPlugin(SchedulerPlugin):
         self.scheduler = scheduler
         self.dispatcher = Dispatcher(StaticTracker())
         self.owners: dict[str, str] = {}  # executor -> client
-        self.declared: dict[str, dict[str, Node]] = {}  # executor -> by name
-        self.address: dict[str, str] = {}  # node name -> worker address
-        self.names: dict[str, str] = {}  # worker address -> node name
-        self.down: dict[str, float] = {}  # node name -> when it was lost
-        self.by_prefix: dict[str, LiveRun] = {}
-        self.by_cut: dict[str, LiveRun] = {}
+        self.roster = Roster(Traffic(scheduler.bandwidth / 1e6))
+        self.address, self.names = self.roster.address, self.roster.names
+        self.keys = Keys()
         for what in RPCS:
             scheduler.handlers[f"handout_{what}"] = getattr(self, f"rpc_{what}")
-        self.inputs = Inputs(scheduler, self._run_of, self._arrived)
+        self.inputs = Inputs(
+            scheduler, self.keys.run_of, self._arrived, self.names, self.roster.traffic
+        )
         self.inputs.start()
         self.sender = Sender(
             scheduler, self.dispatcher, self.runs, self.address, self.inputs
         )
+        self.replanner = Replanner(
+            self.dispatcher,
+            self.runs,
+            self.roster,
+            self._is_running,
+            self._revised,
+            scheduler.loop,
+        )
         for address in scheduler.workers:
             self.add_worker(scheduler, address)
-        self.timer = PeriodicCallback(self._tick, TICK)
-        self.timer.start()
+        self.timers = [
+            PeriodicCallback(self._tick, TICK), PeriodicCallback(self._watch, WATCH)
+        ]  # fmt: skip
+        for timer in self.timers:
+            timer.start()
 
     async def close(self) -> None:
         """Leave the scheduler as it was found."""
-        self.timer.stop()
+        for timer in self.timers:
+            timer.stop()
+        self.replanner.close()
         for what in RPCS:
             self.scheduler.handlers.pop(f"handout_{what}", None)
         self.inputs.stop()
@@ -86,13 +102,13 @@ class HandoutPlugin(SchedulerPlugin):
     async def rpc_join(self, owner: str, client: str, declared: bytes) -> None:
         """An executor begins to use this scheduler."""
         self.owners[owner] = client
-        self.declared[owner] = {node.name: node for node in pickle.loads(declared)}
+        self.roster.declare(owner, pickle.loads(declared))
         self._look_at_workers()
 
     async def rpc_leave(self, owner: str) -> None:
         """An executor ends; the last one takes the plugin with it."""
         client = self.owners.pop(owner, "")
-        if self.declared.pop(owner, None):
+        if self.roster.withdraw(owner):
             self._look_at_workers()
         for token, run in list(self.runs.items()):
             if run.owner == owner:
@@ -111,17 +127,12 @@ class HandoutPlugin(SchedulerPlugin):
             scheduler.loop.add_callback(self.rpc_leave, owner)
 
     # ---------------------------------------------------------------------- nodes
-    async def rpc_nodes(self) -> dict[str, Any]:
+    async def rpc_nodes(self, owner: str) -> dict[str, Any]:
         """The nodes that are up, what they are promised to, and what was measured."""
-        now = time()
-        nodes = [self.dispatcher.nodes[name].node for name in self.address]
-        outlook = self.dispatcher.outlook(
-            {t: now - r.since for t, r in self.runs.items()}
-        )
+        self.dispatcher.now = time()
         return {
-            "nodes": pickle.dumps(nodes),
-            "held": pickle.dumps(outlook),
-            "bandwidth": self.scheduler.bandwidth / 1e6,
+            "cluster": pickle.dumps(self.roster.cluster(owner)),
+            "held": pickle.dumps(self.dispatcher.outlook()),
             "snapshot": self.dispatcher.tracker.snapshot(),
         }
 
@@ -132,28 +143,37 @@ class HandoutPlugin(SchedulerPlugin):
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         """A worker is there: its node is up, under the name that it had before."""
-        ws = scheduler.workers[worker]
-        name = str(ws.name)
-        info = WorkerInfo(name, ws.nthreads, ws.memory_limit, dict(ws.resources))
-        self.address[name] = worker
-        self.names[worker] = name
-        self.down.pop(name, None)
-        known = [nodes[name] for nodes in self.declared.values() if name in nodes]
-        self.dispatcher.set_node(node_of(info, known[-1] if known else None))
-        self.sender.wake(name)
-        for lost in self.down:  # what no other node could run, perhaps this one can
+        node = self.roster.add(scheduler.workers[worker])
+        is_new = not self.dispatcher.is_up(node.name)
+        self.dispatcher.set_node(node)
+        self.sender.wake(node.name)
+        for lost in self.roster.down:  # what no other node could run, perhaps this can
             self.sender.wake(*self.dispatcher.lose_node(lost))
+        if is_new:
+            self.replanner.joined(node.name)
 
     def remove_worker(
         self, scheduler: Scheduler, worker: str, *, stimulus_id: str, **kwargs: Any
     ) -> None:
         """A worker is gone: its functions move, or wait for its name to return."""
-        name = self.names.pop(worker, None)
-        if name is None or self.address.get(name) != worker:
-            return
-        del self.address[name]
-        self.down[name] = time()
-        self.sender.wake(*self.dispatcher.lose_node(name))
+        self.inputs.forget_worker(worker)
+        name = self.roster.remove(worker, time())
+        if name is not None:
+            self.sender.wake(*self.dispatcher.lose_node(name))
+            self.replanner.changed(f"node {name} lost")
+
+    def _is_running(self, name: str) -> bool:
+        """Whether a node takes work: there, and not paused or closing."""
+        ws = self.scheduler.workers.get(self.address.get(name, ""))
+        return ws is not None and ws.status is Status.running
+
+    def _revised(self, run: LiveRun, moved: Iterable[int]) -> None:
+        """What has not started of a run was planned again; these go elsewhere."""
+        for i in moved:
+            if run.key(i) in self.scheduler.tasks:
+                address = self.address.get(run.book.node[i], "")
+                self.inputs.fetch(run.key(i), address)
+        self.sender.wake(*self.address)
 
     # ----------------------------------------------------------------------- runs
     async def rpc_submit(
@@ -162,10 +182,10 @@ class HandoutPlugin(SchedulerPlugin):
         """Open the books of a planned run; its graph follows."""
         planned = pickle.loads(spec)
         own = pickle.loads(tracker) if tracker is not None else None
+        self.dispatcher.now = time()
         run = LiveRun(planned, self.dispatcher.add_run(planned, own), owner)
         self.runs[run.spec.token] = run
-        self.by_prefix.update(dict.fromkeys(run.spec.prefix, run))
-        self.by_cut[run.spec.cut_prefix] = run
+        self.keys.add(run)
 
     async def rpc_cancel(self, token: str, client: str) -> None:
         """Stop what has not ended of a run; what has, stays."""
@@ -202,16 +222,14 @@ class HandoutPlugin(SchedulerPlugin):
         if run is None:
             return
         self._flush(run)
-        for prefix in set(run.spec.prefix):
-            self.by_prefix.pop(prefix, None)
-        self.by_cut.pop(run.spec.cut_prefix, None)
+        self.keys.drop(run)
         self.sender.wake(*self.dispatcher.drop_run(token))
 
     def _unpark(self, run: LiveRun) -> None:
         """Let Dask compute again what is kept, should it be lost later."""
-        prefixes = {*run.spec.prefix, run.spec.cut_prefix}
+        own = self.keys.of(run)
         for key, task in self.scheduler.tasks.items():
-            if type(key) is tuple and key[0] in prefixes:
+            if key in own or (type(key) is tuple and key[0] in own):
                 task.worker_restrictions = set()
 
     def update_graph(
@@ -220,7 +238,7 @@ class HandoutPlugin(SchedulerPlugin):
         """Park every function of a planned run."""
         cancelled = {}
         for key in tasks:
-            run = self._run_of(key)
+            run = self.keys.run_of(key)
             if run is None:
                 continue
             self.sender.park(key)
@@ -229,19 +247,10 @@ class HandoutPlugin(SchedulerPlugin):
         for run in cancelled.values():  # before its graph was here
             scheduler.loop.add_callback(self._cancel, run)
 
-    def _run_of(self, key: Any) -> LiveRun | None:
-        """The run that a function, or an element that is cut out, belongs to."""
-        if type(key) is not tuple:
-            return None
-        return self.by_prefix.get(key[0]) or self.by_cut.get(key[0])
-
     def _arrived(self, worker: str) -> None:
         """Inputs are on a node."""
         if worker in self.names:
             self.sender.wake(self.names[worker])
-
-    def _is_cut(self, key: Any) -> bool:
-        return type(key) is tuple and key[0] in self.by_cut
 
     # --------------------------------------------------------------------- events
     def transition(
@@ -254,35 +263,45 @@ class HandoutPlugin(SchedulerPlugin):
         **kwargs: Any,
     ) -> None:
         """A task changed its state."""
-        if type(key) is not tuple:
-            return
-        run = self.by_prefix.get(key[0])
-        if run is not None:
-            self._function_moved(run, key, start, finish, kwargs)
-        elif key[0] in self.by_cut:
-            if finish == "released":
+        found = self.keys.find(key)
+        if found is not None:
+            self.dispatcher.now = time()
+            self._function_moved(*found, key, start, finish, kwargs)
+        elif self.keys.is_cut(key):
+            if finish == "memory":
+                self._push(key)
+            elif finish == "released":
                 self.sender.park(key)
             elif finish == "no-worker":
                 self.sender.cut(key)
 
     def _function_moved(
-        self, run: LiveRun, key: Any, start: str, finish: str, about: dict[str, Any]
+        self,
+        run: LiveRun,
+        i: int,
+        key: Any,
+        start: str,
+        finish: str,
+        about: dict[str, Any],
     ) -> None:
-        books, token, i = self.dispatcher, run.spec.token, key[1]
+        books, token = self.dispatcher, run.spec.token
         if finish == "no-worker":
             name = books.ready(token, i)
             self.inputs.fetch(key, self.address.get(name, ""))
             self.sender.wake(name)
         elif finish == "memory":
+            planned = run.book.end[i]
             seconds = self._record(run, i, "done", about)
             self.sender.wake(books.ended(token, i, DONE, seconds))
+            self.replanner.ended(run, i, seconds, planned)
+            self._push(key)
         elif finish == "released":
-            self._released(run, key)
+            self._released(run, i, key)
         elif finish == "waiting" and start == "released":
             if run.book.state[i] != WAITING:
                 self.sender.wake(books.waiting(token, i))
         elif finish == "erred":
-            fault = self._fault(key)
+            fault = fault_of(self.scheduler.tasks[key], self.keys.is_cut)
             self._record(run, i, "failed" if fault else "blocked", about, fault)
             self.sender.wake(books.ended(token, i, FAILED))
         elif finish == "forgotten":
@@ -293,23 +312,18 @@ class HandoutPlugin(SchedulerPlugin):
         if not run.keys_left:
             self._drop(token)
 
-    def _fault(self, key: Any) -> tuple[Any, ...] | None:
-        """What a failed function raised, or the cutting of an element that it reads.
+    def _push(self, key: Any) -> None:
+        """Bring a new result to where functions will read it."""
+        for task in self.scheduler.tasks[key].dependents:
+            found = self.keys.find(task.key)
+            if found is not None:
+                run, i = found
+                name = run.book.node[i]
+                self.inputs.push(key, self.address.get(name, ""))
 
-        None if a function that it depends on failed.
-        """
-        task = self.scheduler.tasks[key]
-        blame = task.exception_blame
-        if blame is None:
-            return None
-        own = self._is_cut(blame.key) and blame in task.dependencies
-        if blame is not task and not own:
-            return None
-        return blame.exception, blame.traceback, blame.exception_text
-
-    def _released(self, run: LiveRun, key: Any) -> None:
+    def _released(self, run: LiveRun, i: int, key: Any) -> None:
         """Run again, or no longer needed: park it, so that only the books send it."""
-        task, books, i = self.scheduler.tasks[key], self.dispatcher, key[1]
+        task, books = self.scheduler.tasks[key], self.dispatcher
         self.sender.park(key)
         if run.book.state[i] in ENDED:
             return
@@ -317,44 +331,41 @@ class HandoutPlugin(SchedulerPlugin):
         if (run.spec.token, i) in books.nodes[name].ahead and task.suspicious:
             task.suspicious -= 1  # it did not run yet, so it killed nobody
         self.sender.wake(name, books.waiting(run.spec.token, i))
-        self.scheduler.loop.add_callback(self._unneeded, run, key)
+        self.scheduler.loop.add_callback(self._unneeded, run, i, key)
 
-    def _unneeded(self, run: LiveRun, key: Any) -> None:
+    def _unneeded(self, run: LiveRun, i: int, key: Any) -> None:
         """If nothing followed its release: all that would have read it failed."""
         task = self.scheduler.tasks.get(key)
         if task is not None and task.state == "released":
             if run.spec.token in self.runs:
-                self._gone(run, key[1])
+                self._gone(run, i)
             if not run.book.left:
                 self._flush(run)
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Word from a worker that a function has its inputs and runs."""
-        if topic == STARTED:
-            run = self.by_prefix.get(msg[0])
-            if run is not None:
-                self.sender.wake(self.dispatcher.started(run.spec.token, msg[1]))
+        if topic == "worker-status-change":
+            self.replanner.changed("a node was paused, or goes on")
+        elif topic == STARTED:
+            found = self.keys.find(tuple(msg) if isinstance(msg, list) else msg)
+            if found is not None:
+                run, i = found
+                self.sender.wake(self.dispatcher.started(run.spec.token, i))
 
     def _tick(self) -> None:
-        now = time()
-        for name, since in list(self.down.items()):
+        now = self.dispatcher.now = time()
+        for name, since in list(self.roster.down.items()):
             if now - since > GRACE:
                 for token, i in self.dispatcher.stranded(name):
-                    self._fail(self.runs[token], i, name)
+                    strand(self.scheduler, self.runs[token].key(i), name, GRACE)
         if self.runs:
             self.sender.audit()
 
-    def _fail(self, run: LiveRun, i: int, node: str) -> None:
-        key = run.key(i)
-        task = self.scheduler.tasks.get(key)
-        if task is None or task.state != "no-worker":
-            return  # it waits for a function that will fail, or be computed elsewhere
-        error = NodeLostError(
-            f"function {task.run_spec.args[0].label} can run only on node {node!r}, "
-            f"which is gone for {GRACE:g} s"
-        )
-        raised = to_serialize(pickle.dumps(error))
-        err(self.scheduler, key, f"handout-node-lost-{time()}", exception=raised)
+    def _watch(self) -> None:
+        """Look for functions that are late."""
+        if self.runs:
+            self.dispatcher.now = time()
+            self.replanner.watch()
 
     # -------------------------------------------------------------------- records
     def _record(

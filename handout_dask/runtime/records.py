@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from time import time
 from typing import Any
 
 from handout_dask.books import RunBook, RunSpec
@@ -21,21 +20,31 @@ class LiveRun:
         What is so far; written by the dispatcher.
     owner : str
         The executor whose client gets the records.
+    keys : list, optional
+        Dask keys of functions that were not lowered from a Graph.
     """
 
-    def __init__(self, spec: RunSpec, book: RunBook, owner: str) -> None:
+    def __init__(
+        self, spec: RunSpec, book: RunBook, owner: str, keys: list[Any] | None = None
+    ) -> None:
+        self.keys = keys
         self.spec, self.book, self.owner = spec, book, owner
         self.topic = f"{NAME}/{owner}"
-        self.since = time()
+        self.since = book.since
         self.keys_left = len(spec.node)
         self.refused: dict[tuple[Any, str], list[Any]] = {}  # what workers can't take
         self.flushing = False
+        self.planning = False  # again, or about to
+        self.pause_until = 0.0  # by the clock; before, it is not planned again
+        self.news: dict[str, None] = {}  # why it shall be
+        self.slower: dict[str, float] = {}  # nodes than believed, in the plan
+        self.replans: list[tuple[float, str, float, int]] = []
         self.cancelled_by = ""  # a client
         self._records: list[tuple[Any, ...]] = []
 
-    def key(self, i: int) -> tuple[str, int]:
+    def key(self, i: int) -> Any:
         """The Dask key of function i."""
-        return (self.spec.prefix[i], i)
+        return (self.spec.prefix[i], i) if self.keys is None else self.keys[i]
 
     def record(
         self, i: int, outcome: str, about: dict[str, Any], fault: Any = None
@@ -66,4 +75,5 @@ class LiveRun:
         if not self._records:
             return None
         records, self._records = self._records, []
-        return {"token": self.spec.token, "records": records}
+        replans, self.replans = self.replans, []
+        return {"token": self.spec.token, "records": records, "replans": replans}

@@ -22,7 +22,8 @@ from distributed.protocol import pickle, to_serialize
 from handout_dask.books import SENT, WAITING
 from handout_dask.dispatch import Dispatcher
 from handout_dask.errors import TrackerError
-from handout_dask.runtime.inputs import Inputs, err
+from handout_dask.runtime.erring import err
+from handout_dask.runtime.inputs import Inputs
 from handout_dask.runtime.records import LiveRun
 from handout_dask.runtime.runner import ANNOUNCE
 
@@ -81,6 +82,7 @@ class Sender:
 
     def _send(self) -> None:
         self._is_due = False
+        self._dispatcher.now = time()
         self._inputs.send()
         keys = [key for key in self._cuts if self._aim_cut(key)]
         self._cuts.clear()
@@ -93,7 +95,7 @@ class Sender:
             if ws is None or ws.status is not Status.running:
                 continue
             try:
-                for send in self._dispatcher.next(name, self._is_settled):
+                for send in self._dispatcher.next(name, self._arrives):
                     key = self._runs[send.token].key(send.i)
                     sent.append((send.token, send.i))
                     if self._scheduler.tasks[key].state == "no-worker":
@@ -137,10 +139,8 @@ class Sender:
         self._aim(key, holder.address, -1)
         return True
 
-    def _is_settled(self, token: str, i: int, name: str) -> bool:
-        task = self._scheduler.tasks[self._runs[token].key(i)]
-        ws = self._scheduler.workers[self._address[name]]
-        return all(ws in (other.who_has or ()) for other in task.dependencies)
+    def _arrives(self, token: str, i: int, name: str) -> float:
+        return self._inputs.arrives(self._runs[token].key(i), self._address[name])
 
     def _check(self, token: str, i: int) -> bool:
         """Whether the scheduler has a function where the books have it: on its way.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from distributed.protocol import pickle
@@ -15,6 +15,22 @@ from handout_dask.plans import Plan
 from handout_dask.problem import Problem
 from handout_dask.runtime.lower import CUT, Lowered
 from handout_dask.tracker import ResourceTracker
+
+
+class Turn(NamedTuple):
+    """When a run is served that competes with others."""
+
+    priority: int
+    weight: float
+
+    @classmethod
+    def checked(cls, priority: Any, weight: Any) -> Turn:
+        """What a user gave, if it makes sense."""
+        if not isinstance(priority, int) or isinstance(priority, bool):
+            raise HandoutError(f"priority={priority!r} must be an integer")
+        if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+            raise HandoutError(f"weight={weight!r} must be a number above 0")
+        return cls(priority, float(weight))
 
 
 def declared_cluster(nodes: Any) -> Cluster | None:
@@ -73,8 +89,10 @@ def kept_of(problem: Problem, keep: Any) -> set[int]:
     return out
 
 
-def run_spec(plan: Plan, lowered: Lowered, token: str, limit: int | None) -> RunSpec:
-    """What the scheduler has to know of a plan."""
+def run_spec(
+    plan: Plan, lowered: Lowered, token: str, turn: Turn, **about: Any
+) -> RunSpec:
+    """What the scheduler has to know of a plan; `about` are more fields of it."""
     problem = plan.problem
     names = [node.name for node in problem.nodes]
     chosen = problem.option_class[problem.option_ptr[:-1] + plan.option]
@@ -101,7 +119,12 @@ def run_spec(plan: Plan, lowered: Lowered, token: str, limit: int | None) -> Run
         start=plan.start.tolist(),
         end=plan.end.tolist(),
         cuts=lowered.cuts,
-        limit=limit,
+        guessed=plan.guessed.tobytes() if plan.guessed.any() else b"",
+        priority=turn.priority,
+        weight=turn.weight,
+        outline=problem.outline,
+        option=plan.option.tolist(),
+        **about,
     )
 
 

@@ -1,9 +1,11 @@
 """Laws of how workers and declarations make nodes."""
 
 import numpy as np
+import pytest
 
 from handout_dask.node import Cluster, Node
-from handout_dask.runtime.nodes import LIVE_LATENCY, WorkerInfo, cluster_of, node_of
+from handout_dask.runtime.nodes import WorkerInfo, cluster_of, node_of
+from handout_dask.traffic import FIRST_COST, Traffic
 
 INFO = WorkerInfo("w", 4, 8_000_000_000, {"camera": 1.0})
 
@@ -41,10 +43,13 @@ def test_declared_links_and_order_hold_for_nodes_that_are_there():
         billing="held",
         quantum=60,
     )
-    found = cluster_of([Node("x"), Node("c"), Node("a")], 100.0, declared)
+    traffic = Traffic(100.0)
+    traffic.declare(declared)
+    found = cluster_of([Node("x"), Node("c"), Node("a")], traffic, declared)
     assert [node.name for node in found.nodes] == ["a", "c", "x"]
     off = ~np.eye(3, dtype=bool)
     assert found.bandwidth[off].tolist() == [3, 100, 7, 100, 100, 100]
-    late = LIVE_LATENCY
-    assert found.latency[off].tolist() == [20, late, 50, late, late, late]
+    cost = 1e3 * FIRST_COST
+    late = [20 + cost, cost, 50 + cost, cost, cost, cost]
+    assert found.latency[off].tolist() == pytest.approx(late)
     assert (found.billing, found.quantum) == ("held", 60)

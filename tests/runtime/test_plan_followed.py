@@ -109,7 +109,7 @@ def _run_all(executor, graphs, allocators):
     client = executor.client
     for graph in graphs:
         for allocator in allocators:
-            with hd.Executor(client, nodes=executor.declared,
+            with hd.Executor(client, nodes=executor.declared, adaptive=False,
                              allocator=allocator) as other:  # fmt: skip
                 run = other.execute(graph)
                 _check(run, dict(client.run(_started).values()))
@@ -118,7 +118,7 @@ def _run_all(executor, graphs, allocators):
 @pytest.fixture(scope="module")
 def singles(long_logs):
     nodes = [hd.Node(f"s{j}", {"cpu": 1}, speed=1 + j / 2) for j in range(3)]
-    with hd.Executor(nodes=nodes) as executor:
+    with hd.Executor(nodes=nodes, adaptive=False) as executor:
         yield executor
 
 
@@ -148,7 +148,9 @@ def test_on_nodes_of_several_slots_functions_start_in_planned_order(
 
 def test_runs_beside_each_other_follow_each_its_own_plan(executor):
     client = executor.client
-    with hd.Executor(client, nodes=executor.declared, allocator=Scattered(1)) as other:
+    with hd.Executor(
+        client, nodes=executor.declared, allocator=Scattered(1), adaptive=False
+    ) as other:
         graphs = [make(random.Random(seed)) for seed in (3, 4)
                   for make in SHAPES.values()]  # fmt: skip
         runs = [use.submit(graph) for graph in graphs for use in (executor, other)]
@@ -196,7 +198,7 @@ def test_the_schedulers_invariants_hold_at_every_transition(validated, shape, se
     graph = SHAPES[shape](random.Random(seed))
     scheduler = validated.cluster.scheduler
     for allocator in ("time", Scattered(seed)):
-        with hd.Executor(validated, allocator=allocator) as executor:
+        with hd.Executor(validated, allocator=allocator, adaptive=False) as executor:
             runs = [executor.submit(graph) for _ in range(2)]
             for run in runs:
                 run.wait(60)
@@ -216,7 +218,9 @@ def test_invariants_hold_when_functions_fail_are_retried_and_cancelled(validated
 
     retry = hd.RetryPolicy(attempts=3)
     scheduler = validated.cluster.scheduler
-    with hd.Executor(validated, retry=retry, allocator=Scattered(0)) as executor:
+    with hd.Executor(
+        validated, retry=retry, allocator=Scattered(0), adaptive=False
+    ) as executor:
         for seed in range(6):
             graph = _layers(random.Random(seed))
             graph = Graph(Function(f.id, f.args, sometimes, cost=f.cost) for f in graph)
@@ -243,7 +247,7 @@ def test_a_plan_whose_reader_starts_a_hair_before_its_input_runs(executor):
     for k in range(1, 5):
         function = Function(k, [k - 1], lambda x: x + 1, cost={"cpu_time": 0})
         functions.append(function)
-    with hd.Executor(executor.client, allocator=Hair()) as other:
+    with hd.Executor(executor.client, allocator=Hair(), adaptive=False) as other:
         run = other.submit(Graph(functions))
         run.wait(20)
     assert run.progress == (5, 0, 5)

@@ -1,0 +1,156 @@
+"""Revision: what has not started of a live run, planned again from its books. Pure.
+
+In between are nodes by name, in the books, and by number, in a Problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from handout_dask.allocators.controller import reconsider
+from handout_dask.allocators.latest import latest_starts
+from handout_dask.begun import GONE, Begun, expected_end
+from handout_dask.books import DONE, READY, SENT, WAITING, RunBook
+from handout_dask.held import Held
+from handout_dask.node import Cluster
+from handout_dask.outline import Outline
+from handout_dask.plans import Plan
+from handout_dask.problem import Problem
+
+NOT_YET = -1  # in Begun
+GAIN = 0.005  # share of the time left that leaving the plan has to save
+
+
+@dataclass(frozen=True)
+class Stand:
+    """How far a run is, apart from its books; n functions.
+
+    ``node`` are names; ``state`` is of `books`; ``start`` and ``end`` [s] are as they
+    were, or are expected; ``ahead`` are functions that were sent for the next slot.
+    """
+
+    node: list[str]
+    state: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    ahead: frozenset[int]
+    now: float
+
+
+@dataclass(frozen=True)
+class Revision:
+    """What the rest of a run shall do; lists of n, as in the books.
+
+    ``makespan`` [s] is that of what can run; ``moved`` is how many functions change
+    their nodes.
+    """
+
+    node: list[str]
+    start: list[float]
+    end: list[float]
+    latest: list[float]
+    rank: list[int]
+    makespan: float
+    moved: int
+
+
+def stand_of(run: RunBook, now: float, ahead: Sequence[int] = ()) -> Stand:
+    """How far a run is now, by the clock."""
+    return Stand(
+        list(run.node),
+        np.frombuffer(bytes(run.state), dtype=np.uint8),
+        np.array(run.start),
+        np.array(run.end),
+        frozenset(ahead),
+        now - run.since,
+    )
+
+
+def revise(
+    outline: Outline,
+    option: np.ndarray,
+    stand: Stand,
+    cluster: Cluster,
+    held: Sequence[Held] = (),
+    work: np.ndarray | None = None,
+    slower: np.ndarray | None = None,
+    fixed: bool = False,
+) -> Revision:
+    """Plan again what has not started, or bring the times of its plan up to date.
+
+    Parameters
+    ----------
+    outline : Outline
+        n functions, o cost alternatives.
+    option : (n,) int
+        The alternative of each function that runs.
+    stand : Stand
+        How far the run is.
+    cluster : Cluster
+        m nodes that are there.
+    held : sequence of Held
+        What other runs hold of them; times from now on.
+    work : (o,) float, optional
+        Seconds of each alternative at speed 1, as far as was learned.
+    slower : (m,) float, optional
+        How many times slower than believed each node is at the moment.
+    fixed : bool
+        Whether functions keep their nodes where they can.
+    """
+    chosen = outline.option_ptr[:-1] + option
+    known = outline.option_work if work is None else work
+    only = np.full(len(known), np.inf)
+    only[chosen] = known[chosen]
+    later = [
+        Held(h.node, h.start + stand.now, h.end + stand.now, h.demand) for h in held
+    ]
+    problem = Problem(outline, cluster).on(cluster, held=later, work=only)
+    node = np.array([cluster.index.get(name, NOT_YET) for name in stand.node])
+    begun = _begun(stand, node, option)
+    ends = np.isfinite(stand.end)
+    start, end = np.where(ends, stand.start, np.inf), np.where(ends, stand.end, np.inf)
+    plan = Plan(problem, node, option, start, end)
+    made = reconsider(plan, begun, stand.now, fixed=fixed, slower=slower, gain=GAIN)
+    waits = begun.node == NOT_YET
+    names = [n.name for n in cluster.nodes]
+    new = list(stand.node)
+    moved = 0
+    for i in np.flatnonzero(waits & (made.node >= 0) & (made.node != node)).tolist():
+        new[i] = names[made.node[i]]
+        moved += 1
+    order = np.lexsort((np.arange(len(node)), made.start))
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    ends = made.end[np.isfinite(made.end)]
+    return Revision(
+        new,
+        made.start.tolist(),
+        made.end.tolist(),
+        latest_starts(made).tolist(),
+        rank.tolist(),
+        float(ends.max(initial=0.0)),
+        moved,
+    )
+
+
+def _begun(stand: Stand, node: np.ndarray, option: np.ndarray) -> Begun:
+    waits = (stand.state == WAITING) | (stand.state == READY)
+    start, end = stand.start.copy(), stand.end.copy()
+    running = np.flatnonzero(stand.state == SENT).tolist()
+    free: dict[int, float] = {}  # when a slot gets free, by node
+    for i in running:
+        if i not in stand.ahead:
+            end[i] = expected_end(start[i], end[i] - start[i], stand.now)
+            free[node[i]] = min(free.get(node[i], np.inf), end[i])
+    for i in running:
+        if i in stand.ahead:
+            seconds = end[i] - start[i]
+            start[i] = max(stand.now, free.get(node[i], stand.now))
+            end[i] = free[node[i]] = start[i] + seconds
+    never = ~waits & (stand.state != SENT) & (stand.state != DONE)
+    start[never] = end[never] = 0.0
+    at = np.where(waits, NOT_YET, np.where(node < 0, GONE, node))
+    return Begun(at, option, start, end)

@@ -1,0 +1,120 @@
+"""Which function of a run a node gets next: by plan, or another one first. Pure.
+
+Reads the books; what is chosen is claimed and entered by `dispatch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from handout_dask.books import READY, NodeBook, RunBook
+
+AHEAD_SECONDS = 0.025  # work per slot that a node may have in hand, to hide the way
+AHEAD_MOST = 32  # functions per slot
+TRIES = 8  # ready functions that are looked at for a slot
+IN_FRONT = 16  # functions that a passing one must not make late; of more the first
+LEAST_SLIP, SLIP = 0.02, 0.005  # s, share of what a run has left, that is not late
+NEAR = 0.01  # s that inputs may be away, and no other function is preferred
+
+Arrives = Callable[[str, int, str], float]
+Claim = Callable[[RunBook, int, str, bool], bool]
+
+
+def choose_by_plan(
+    book: NodeBook, run: RunBook, full: bool, arrives: Arrives, claim: Claim, now: float
+) -> tuple[int, bool] | None:
+    """The next function by plan if it can go now, and whether its inputs are there."""
+    name = book.node.name
+    i = next(run.ahead_of(name, None, 1), None)
+    if i is None or run.state[i] != READY or (book.unsure and not full):
+        return None
+    if full and not _may_go_ahead(book, run, i):
+        return None
+    sure = arrives(run.spec.token, i, name) <= 0.0
+    if full and not sure:  # its inputs are on their way; word will come
+        return None
+    return (i, sure) if claim(run, i, name, full) else None
+
+
+def choose(
+    book: NodeBook, run: RunBook, full: bool, arrives: Arrives, claim: Claim, now: float
+) -> tuple[int, bool] | None:
+    """The first function by plan that can go now and makes nothing else late.
+
+    Backfilling, as of batch queues (Mu'alem, Feitelson: Utilization, predictability,
+    workloads, and user runtime estimates in scheduling the IBM SP2 with backfilling,
+    IEEE TPDS 12(6), 2001, doi:10.1109/71.932708), where late is what the makespan
+    feels.
+
+    Parameters
+    ----------
+    book, run : NodeBook, RunBook
+        The node, and the run that it is to be served of.
+    full : bool
+        Whether no slot is free, so that it would be sent ahead.
+    arrives : callable
+        ``arrives(token, i, node)``: seconds until the inputs are on the node.
+    claim : callable
+        ``claim(run, i, node, full)``: take the demand; False if it does not fit.
+    now : float
+        By the clock [s].
+
+    Returns
+    -------
+    (int, bool) or None
+        The function, and whether all its inputs are on the node.
+    """
+    name, token = book.node.name, run.spec.token
+    at = now - run.since
+    at -= max(LEAST_SLIP, SLIP * (run.last - at))
+    far: tuple[int, float] | None = None  # the first of those with inputs under way
+    for tries, i in enumerate(run.candidates(name)):
+        if tries == TRIES:
+            break
+        if full and not _may_go_ahead(book, run, i):
+            continue
+        if not _may_pass(book, run, i, at):
+            run.blocked = True
+            break
+        away = arrives(token, i, name)
+        if away > 0.0 and full:
+            continue
+        if away > NEAR:
+            far = far or (i, away)
+            continue
+        short = far is None or run.seconds(i) <= far[1]
+        if short and claim(run, i, name, full):
+            return i, away <= 0.0
+    if far is not None and claim(run, far[0], name, full):
+        return far[0], False
+    return None
+
+
+def _may_pass(book: NodeBook, run: RunBook, i: int, at: float) -> bool:
+    """Whether function i makes nothing late that was to start before it here."""
+    end = at + run.seconds(i)
+    spare = book.slots - len(book.running) - 1 if book.even else 0
+    for k in run.ahead_of(book.node.name, i, IN_FRONT):
+        if spare > 0 and run.demand(k).keys() == {"cpu"}:
+            spare -= max(1.0, run.demand(k)["cpu"])
+        elif end > run.latest[k]:
+            return False
+    return True
+
+
+def _may_go_ahead(book: NodeBook, run: RunBook, i: int) -> bool:
+    """Whether a function may be sent for a slot that is not free yet."""
+    if len(book.ahead) >= AHEAD_MOST * book.slots or run.demand(i).get("cpu", 1.0) > 1:
+        return False
+    if book.ahead and book.ahead_seconds >= AHEAD_SECONDS * book.slots:
+        return False
+    return book.even and not book.lone
+
+
+def is_lone(run: RunBook, i: int) -> bool:
+    """Whether nothing may be sent ahead behind a function.
+
+    Elements of its result are to be cut out before its node goes on, so that they
+    don't wait for another function to end; or it takes more cores than others.
+    """
+    return i in run.spec.cuts or run.demand(i).get("cpu", 1.0) > 1

@@ -1,0 +1,250 @@
+"""Report: what was planned against what happened, folded from a Plan and Spans.
+
+Pure: knows no clock, no Dask and not whether the spans were simulated or real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from handout_dask.comparison import (
+    FunctionReport,
+    NodeReport,
+    fold_functions,
+    fold_nodes,
+    mean_ratio,
+)
+from handout_dask.events import DONE, Span
+from handout_dask.node import Cluster, Node
+from handout_dask.plans import Plan, bill
+
+MOST = 10  # functions that deviate most, and nodes, that are told
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What became of a plan. Made by `Report.of`; its str() is for reading.
+
+    Attributes
+    ----------
+    plan : Plan
+        What was to be done; n functions.
+    spans : tuple of Span
+        Every attempt.
+    functions : tuple of FunctionReport
+        In the order of the plan's problem.
+    nodes : tuple of NodeReport
+        The plan's nodes, then others that ran something.
+    makespan, planned_makespan : float [s]
+        Until the run ended, or else the last attempt; and as planned.
+    money, planned_money : float
+        By the cluster's billing, of every attempt; and as planned.
+    unpriced : tuple of str
+        Nodes whose price is not known, which `money` leaves out.
+    replans : tuple of (float [s], str)
+        When, and why, what had not begun was planned anew.
+
+    Examples
+    --------
+    >>> import handout_dask as hd
+    >>> from handout_dask.events import Span
+    >>> a, b = hd.Function("a", cost={"cpu_time": 1000}), hd.Function("b", ["a"])
+    >>> plan = hd.plan(hd.Graph([a, b]), [hd.Node("n0")])
+    >>> report = Report.of(plan, [Span("a", "n0", 0, 2), Span("b", "n0", 2, 3)])
+    >>> print(report)
+    makespan 3 s, planned 2 s (1.500 of it); money 0, planned 0
+    2 of 2 functions done, 0 moved, 0 attempts failed, 0 replans
+    node             functions (planned)    busy (planned) [s]   ratio  failures
+    n0                             2 (2)                 3 (2)   1.414         0
+    function              node (planned)    took (planned) [s]   ratio  late [s]
+    a                                 n0                 2 (1)   2.000         1
+    b                                 n0                 1 (1)   1.000         1
+    >>> report["a"].lateness, report["b"].ratio
+    (1.0, 1.0)
+    """
+
+    plan: Plan
+    spans: tuple[Span, ...]
+    functions: tuple[FunctionReport, ...]
+    nodes: tuple[NodeReport, ...]
+    makespan: float
+    planned_makespan: float
+    money: float
+    planned_money: float
+    unpriced: tuple[str, ...]
+    replans: tuple[tuple[float, str], ...]
+
+    @staticmethod
+    def of(
+        plan: Plan,
+        spans: Iterable[Span],
+        *,
+        replans: Iterable[tuple[float, str]] = (),
+        ended: float | None = None,
+        nodes: Iterable[Node] = (),
+    ) -> Report:
+        """Fold what happened, and compare it with the plan.
+
+        Parameters
+        ----------
+        plan : Plan
+            The one that the run began with.
+        spans : iterable of Span
+            Every attempt of the plan's functions, in any order; none of those that
+            never began.
+        replans : iterable of (float [s], str)
+            When and why it was planned anew.
+        ended : float, optional
+            When the run ended [s]; default: when the last attempt did.
+        nodes : iterable of Node
+            Others than the plan's, that have joined, for their prices.
+
+        Returns
+        -------
+        Report
+
+        Raises
+        ------
+        GraphError
+            If a span is of a function that the plan doesn't have.
+        """
+        spans = tuple(spans)
+        functions = tuple(fold_functions(plan, spans))
+        known = plan.problem.cluster
+        joined = [node for node in nodes if node.name not in known.index]
+        cluster = Cluster(
+            [*known.nodes, *joined], billing=known.billing, quantum=known.quantum
+        )
+        paid = [span for span in spans if span.node in cluster.index]
+        where = np.array([cluster.index[span.node] for span in paid], dtype=np.int64)
+        start = np.array([span.start for span in paid], dtype=float)
+        end = np.array([span.end for span in paid], dtype=float)
+        last = max((span.end for span in spans), default=0.0)
+        return Report(
+            plan,
+            spans,
+            functions,
+            tuple(fold_nodes(plan, functions, spans)),
+            float(last if ended is None else ended),
+            plan.makespan,
+            bill(cluster, where, start, end),
+            plan.money,
+            tuple(sorted({span.node for span in spans} - {*cluster.index})),
+            tuple((float(when), str(why)) for when, why in replans),
+        )
+
+    def __getitem__(self, id: Hashable) -> FunctionReport:
+        return self.functions[self.plan.problem.where[id]]
+
+    def __len__(self) -> int:
+        return len(self.functions)
+
+    def __iter__(self) -> Iterator[FunctionReport]:
+        return iter(self.functions)
+
+    @property
+    def ratio(self) -> float | None:
+        """Measured over planned makespan; None if nothing was planned to take time."""
+        planned = self.planned_makespan
+        return self.makespan / planned if planned > 0 else None
+
+    @property
+    def duration_ratio(self) -> float | None:
+        """Geometric mean of how much longer than planned functions took.
+
+        Of those that ran where they were planned, for elsewhere they may take another
+        time; None if none did.
+        """
+        return mean_ratio(self.functions)
+
+    @property
+    def done(self) -> int:
+        """How many functions delivered with their last attempt."""
+        return sum(row.outcome == DONE for row in self.functions)
+
+    @property
+    def moved(self) -> int:
+        """How many functions ran elsewhere than planned."""
+        return sum(row.moved for row in self.functions)
+
+    @property
+    def failures(self) -> int:
+        """How many attempts did not deliver."""
+        return sum(row.failures for row in self.functions)
+
+    def deviating(self, most: int = MOST) -> tuple[FunctionReport, ...]:
+        """The functions whose run times differ most from the planned [s], most first.
+
+        Lateness is inherited along a graph, so it doesn't tell whose fault it is.
+        """
+        done = [row for row in self.functions if row.duration is not None]
+        done.sort(key=_deviation, reverse=True)
+        return tuple(done[:most])
+
+    def as_dict(self) -> dict[str, Any]:
+        """The whole report, ready for JSON; what is not known is None."""
+        names = ["makespan", "planned_makespan", "ratio", "money", "planned_money"]
+        names += ["duration_ratio", "done", "moved", "failures"]
+        return {
+            **{name: getattr(self, name) for name in names},
+            "allocator": self.plan.allocator,
+            "planning_time": self.plan.planning_time,
+            "unpriced": [*self.unpriced],
+            "replans": [{"when": when, "why": why} for when, why in self.replans],
+            "nodes": [row.as_dict() for row in self.nodes],
+            "functions": [row.as_dict() for row in self.functions],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(line.rstrip() for line in self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        share = "" if self.ratio is None else f" ({self.ratio:.3f} of it)"
+        yield (
+            f"makespan {self.makespan:.6g} s, planned {self.planned_makespan:.6g} s"
+            f"{share}; money {self.money:.6g}, planned {self.planned_money:.6g}"
+            + (f", without {', '.join(self.unpriced)}" if self.unpriced else "")
+        )
+        yield (
+            f"{self.done} of {len(self)} functions done, {self.moved} moved, "
+            f"{self.failures} attempts failed, {len(self.replans)} replans"
+        )
+        yield _line("node", "functions (planned)", "busy (planned) [s]", "failures")
+        rows = self.nodes
+        if len(rows) > MOST:
+            rows = tuple(
+                sorted(rows, key=lambda row: -abs(row.busy - row.planned_busy))
+            )
+        for node in rows[:MOST]:
+            count = f"{node.functions} ({node.planned_functions})"
+            busy = f"{node.busy:.6g} ({node.planned_busy:.6g})"
+            yield _line(node.node, count, busy, node.failures, _text(node.ratio))
+        if len(rows) > MOST:
+            yield f"... and {len(rows) - MOST} more nodes that deviate less"
+        far = self.deviating()
+        if far:
+            yield _line("function", "node (planned)", "took (planned) [s]", "late [s]")
+        for row in far:
+            where = f"{row.node} ({row.planned_node})" if row.moved else f"{row.node}"
+            took = f"{row.duration:.6g} ({row.planned_duration:.6g})"
+            late = f"{row.lateness:.4g}"
+            yield _line(row.function, where, took, late, _text(row.ratio))
+
+    def __repr__(self) -> str:
+        return f"<Report: {'; '.join([*self._lines()][:2])}>"
+
+
+def _line(name: Any, where: str, took: str, last: Any, ratio: str = "ratio") -> str:
+    return f"{name!s:<16} {where:>19} {took:>21} {ratio:>7} {last!s:>9}"
+
+
+def _text(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.3f}"
+
+
+def _deviation(row: FunctionReport) -> float:
+    return abs((row.duration or 0.0) - row.planned_duration)

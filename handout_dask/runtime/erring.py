@@ -1,0 +1,58 @@
+"""Erring: how a task fails on the scheduler, and why one did.
+
+Beside plugin.py it touches the scheduler's internals; the seams here:
+
+* ``Scheduler.transition(key, "erred", ...)`` fails a task, as the scheduler itself does
+  after ``no-workers-timeout``.
+* ``TaskState.exception_blame`` is the task whose failure made another one fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import time
+from typing import Any
+
+from distributed import Scheduler
+from distributed.protocol import pickle, to_serialize
+
+from handout_dask.errors import NodeLostError
+
+
+def err(scheduler: Scheduler, key: Any, stimulus: str, **why: Any) -> None:
+    """Fail a task, with an exception as Dask carries it, and what depends on it."""
+    found = scheduler.transition(key, "erred", stimulus, cause=key, **why)
+    scheduler.transitions(found, stimulus)
+
+
+def strand(scheduler: Scheduler, key: Any, node: str, grace: float) -> None:
+    """Fail a parked function whose only node is gone for too long."""
+    task = scheduler.tasks.get(key)
+    if task is None or task.state != "no-worker":
+        return  # it waits for a function that will fail, or be computed elsewhere
+    error = NodeLostError(
+        f"function {label_of(task)} can run only on node {node!r}, which is gone for "
+        f"{grace:g} s"
+    )
+    raised = to_serialize(pickle.dumps(error))
+    err(scheduler, key, f"handout-node-lost-{time()}", exception=raised)
+
+
+def label_of(task: Any) -> str:
+    """The id of a function as text, as far as its task tells."""
+    args = getattr(task.run_spec, "args", ())
+    return str(getattr(args[0] if args else None, "label", repr(task.key)))
+
+
+def fault_of(task: Any, is_cut: Callable[[Any], bool]) -> tuple[Any, ...] | None:
+    """What a failed function raised, or the cutting of an element that it reads.
+
+    None if a function that it depends on failed.
+    """
+    blame = task.exception_blame
+    if blame is None:
+        return None
+    own = is_cut(blame.key) and blame in task.dependencies
+    if blame is not task and not own:
+        return None
+    return blame.exception, blame.traceback, blame.exception_text

@@ -1,0 +1,216 @@
+"""Replanner: plans again what has not started of live runs, beside the event loop.
+
+Decides when; `allocators.revision` decides what. Learns what functions take.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from time import perf_counter, time
+from typing import Any
+
+import numpy as np
+
+from handout_dask.allocators.revision import Revision, revise, stand_of
+from handout_dask.dispatch import Dispatcher
+from handout_dask.held import Held
+from handout_dask.history import History, kind_of
+from handout_dask.node import Node
+from handout_dask.runtime.records import LiveRun
+from handout_dask.runtime.roster import Roster
+
+logger = logging.getLogger(__name__)
+
+LEAST_OFF, OFF = 0.02, 0.01  # s, share of what is left: what is off by more is news
+PAUSE = 10.0  # times as long as planning again took, it is not done again
+LEAST_PAUSE = 0.02  # s
+OVERDUE = 1.2  # times its expected time, after which a function that runs is news
+
+
+class Replanner:
+    """Keeps the plans of live runs up to date.
+
+    Parameters
+    ----------
+    dispatcher : Dispatcher
+        Of whose runs what has not started is planned again.
+    runs : dict
+        Live runs by token; kept by the plugin.
+    roster : Roster
+        Knows nodes and links.
+    is_running : callable
+        Whether a node, by name, takes work.
+    revised : callable
+        ``revised(run, moved)``: told which functions shall run elsewhere now.
+    loop : tornado.ioloop.IOLoop
+        The scheduler's.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        runs: dict[str, LiveRun],
+        roster: Roster,
+        is_running: Callable[[str], bool],
+        revised: Callable[[LiveRun, Iterable[int]], None],
+        loop: Any,
+    ) -> None:
+        self._dispatcher, self._runs, self._roster = dispatcher, runs, roster
+        self._is_running, self._revised, self._loop = is_running, revised, loop
+        self._pool = ThreadPoolExecutor(1, "handout-replan")
+        self.history = History()
+
+    def close(self) -> None:
+        """End the thread, when what it does is done."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    # --------------------------------------------------------------------- news
+    def changed(self, why: str) -> None:
+        """Something happened to a node; all that has not started is planned again."""
+        for run in self._runs.values():
+            run.pause_until = 0.0
+            self._want(run, why)
+
+    def joined(self, name: str) -> None:
+        """A node is there that was not, or had gone."""
+        self.history.relax(name)
+        self.changed(f"node {name} joined")
+
+    def ended(
+        self, run: LiveRun, i: int, seconds: float | None, planned: float
+    ) -> None:
+        """A function ended; `planned` is when it was expected to [s]."""
+        outline = run.spec.outline
+        if outline is None or seconds is None:
+            return
+        node = self._dispatcher.nodes[run.book.node[i]].node
+        option = outline.option_ptr[i] + run.spec.option[i]
+        declared = None
+        if not outline.option_guessed[option]:
+            declared = float(outline.option_work[option])
+        self.history.observe(
+            outline.names[outline.name[i]],
+            outline.labels[i],
+            kind_of(node),
+            seconds,
+            declared=declared,
+            speed=self._speed(run, i, node),
+            node=node.name,
+        )
+        at = self._dispatcher.now - run.book.since
+        off = at - planned
+        if abs(off) > max(LEAST_OFF, OFF * (run.book.last - at)):
+            self._want(run, "late" if off > 0 else "early")
+
+    def _speed(self, run: LiveRun, i: int, node: Node) -> float:
+        outline = run.spec.outline
+        assert outline is not None
+        option = outline.option_ptr[i] + run.spec.option[i]
+        by_gpu = outline.by_gpu[outline.option_class[option]]
+        return node.gpu_speed if by_gpu else node.speed
+
+    def watch(self) -> None:
+        """Look for what no event tells of: functions that run on, nodes that idle."""
+        now = self._dispatcher.now
+        for name, book in self._dispatcher.nodes.items():
+            for token, i in book.running:
+                run = self._runs.get(token)
+                if run is None or run.spec.outline is None:
+                    continue
+                begun, expected = run.book.start[i], run.book.seconds(i)
+                passed = now - run.book.since - begun
+                if passed > OVERDUE * expected + LEAST_OFF:
+                    believed = expected / run.slower.get(name, 1.0)
+                    self.history.overdue(name, passed / max(believed, 1e-3))
+                    self._want(run, "late")
+        for run in self._runs.values():
+            if run.book.blocked:
+                run.book.blocked = False
+                self._want(run, "waits")
+
+    # ----------------------------------------------------------------- planning
+    def _want(self, run: LiveRun, why: str) -> None:
+        if run.spec.outline is None or not run.spec.adaptive or not run.book.left:
+            return
+        run.news.setdefault(why)
+        if not run.planning:
+            run.planning = True
+            self._loop.call_later(max(0.0, run.pause_until - time()), self._begin, run)
+
+    def _begin(self, run: LiveRun) -> None:
+        if run.spec.token not in self._runs or not run.book.left:
+            run.planning = False
+            return
+        news, run.news = [*run.news], {}
+        self._dispatcher.now = now = time()
+        spec = run.spec
+        outline = spec.outline
+        assert outline is not None
+        names = [name for name in self._roster.address if self._is_running(name)]
+        if not names:
+            run.planning = False
+            return
+        cluster = self._roster.cluster(run.owner, names)
+        slower = np.array(
+            [self.history.node_factor(node.name) for node in cluster.nodes]
+        )
+        run.slower = dict(zip((n.name for n in cluster.nodes), slower, strict=True))
+        held = [
+            Held(*row)
+            for row in self._dispatcher.outlook(but=spec.token)
+            if row[0] in cluster.index
+        ]
+        ahead = [
+            i
+            for book in self._dispatcher.nodes.values()
+            for token, i in book.ahead
+            if token == spec.token
+        ]
+        stand = stand_of(run.book, now, ahead)
+        option = np.asarray(spec.option)
+        chosen = outline.option_ptr[:-1] + option
+        work = outline.option_work.copy()
+        history = self.history
+
+        def plan() -> tuple[Revision, float]:
+            begin = perf_counter()
+            work[chosen] = history.work(
+                [outline.names[k] for k in outline.name.tolist()],
+                outline.labels,
+                outline.option_guessed[chosen],
+                outline.option_work[chosen],
+            )
+            made = revise(
+                outline, option, stand, cluster, held, work, slower, spec.fixed
+            )
+            return made, perf_counter() - begin
+
+        future = self._pool.submit(plan)
+        future.add_done_callback(
+            lambda done: self._loop.add_callback(self._end, run, news, done)
+        )
+
+    def _end(
+        self, run: LiveRun, news: list[str], done: Future[tuple[Revision, float]]
+    ) -> None:
+        run.planning = False
+        if run.spec.token not in self._runs or done.cancelled():
+            return
+        try:
+            revision, seconds = done.result()
+        except Exception:
+            run.pause_until = time() + 1.0
+            logger.exception("Run %s can't be planned again", run.spec.token)
+            return
+        run.pause_until = time() + max(LEAST_PAUSE, PAUSE * seconds)
+        moved = self._dispatcher.revise(
+            run.spec.token, revision.node, revision.start, revision.end,
+            revision.latest, revision.rank,
+        )  # fmt: skip
+        now = time() - run.book.since
+        run.replans.append((now, ", ".join(news), revision.makespan, len(moved)))
+        self._revised(run, moved)
+        if run.news:
+            self._want(run, next(iter(run.news)))
