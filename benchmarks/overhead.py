@@ -25,7 +25,7 @@ from handout_dask.books import RunSpec
 from handout_dask.plans import allocate
 from handout_dask.problem import Problem
 from handout_dask.runtime.lower import lower
-from handout_dask.runtime.submission import run_spec
+from handout_dask.runtime.submission import Turn, run_spec
 
 
 def one() -> int:
@@ -108,7 +108,7 @@ def phases(executor: hd.Executor, graph: hd.Graph) -> dict[str, float]:
     plan = timed("plan and check", lambda: allocate(problem, "time"))
     node, option = plan.node.tolist(), plan.option.tolist()
     made = timed("lower", lambda: lower(fresh, "0", node=node, option=option))
-    spec: RunSpec = timed("books", lambda: run_spec(plan, made, "0", None))
+    spec: RunSpec = timed("books", lambda: run_spec(plan, made, "0", Turn(0, 1.0)))
     assert len(spec.node) == len(graph)
     return out
 

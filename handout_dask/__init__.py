@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from handout_dask.report import Report as Report
     from handout_dask.retry import RetryPolicy as RetryPolicy
     from handout_dask.runtime.executor import Executor as Executor
+    from handout_dask.runtime.installed import cost as cost
+    from handout_dask.runtime.installed import install as install
     from handout_dask.runtime.run import Run as Run
     from handout_dask.runtime.supervisor import Supervisor as Supervisor
     from handout_dask.simulation import simulate as simulate
@@ -72,6 +74,7 @@ _MODULES = {
     "report": ("Report",),
     "retry": ("RetryPolicy",),
     "runtime.executor": ("Executor",),
+    "runtime.installed": ("cost", "install"),
     "runtime.run": ("Run",),
     "runtime.supervisor": ("Supervisor",),
     "simulation": ("simulate",),

@@ -6,8 +6,7 @@ Plain state, written by `dispatch.Dispatcher` alone; knows neither Dask nor a cl
 from __future__ import annotations
 
 import heapq
-from bisect import insort
-from collections import deque
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -70,6 +69,8 @@ class RunSpec:
         The alternative of each; () without an outline.
     fixed : bool
         Whether functions keep their nodes where they can when planned again.
+    deadline : float or None
+        Seconds since the run began, by which all shall have ended.
     """
 
     token: str
@@ -94,6 +95,7 @@ class RunSpec:
     outline: Outline | None = None
     option: Sequence[int] = ()
     fixed: bool = False
+    deadline: float | None = None
 
 
 @dataclass(slots=True)
@@ -102,8 +104,9 @@ class NodeBook:
 
     node: Node
     up: bool = True
-    running: dict[Member, None] = field(default_factory=dict)  # each has a slot
-    ahead: deque[Member] = field(default_factory=deque)  # sent, for the next free slot
+    running: dict[Member, float] = field(default_factory=dict)  # [cores]; has a slot
+    # sent, for the next free slots in this order: [s] each is expected to take
+    ahead: dict[Member, float] = field(default_factory=dict)
     ahead_seconds: float = 0.0
     unsure: set[Member] = field(default_factory=set)  # sent, inputs still under way
     lone: int = 0  # how many in hand let nothing be sent ahead behind them
@@ -117,6 +120,13 @@ class NodeBook:
     def even(self) -> bool:
         """Whether any `slots` functions of one core each fit at once."""
         return self.node.capacity("cpu") >= self.slots
+
+    @property
+    def spare(self) -> float:
+        """How many more functions of one core fit beside those that run, at least."""
+        if not self.even:
+            return 0.0
+        return self.slots - sum(max(1.0, cores) for cores in self.running.values())
 
 
 class Queue:
@@ -143,6 +153,7 @@ class RunBook:
         self.node, self.rank = list(spec.node), list(spec.rank)
         self.start, self.end = list(spec.start), list(spec.end)  # as expected, or were
         self.latest = list(spec.latest or spec.start)
+        self.guessed = spec.guessed  # until it is planned again
         self.attempts = [0] * n
         self.running = 0
         self.left = n
@@ -167,8 +178,10 @@ class RunBook:
         """Function i waits for its node again, or now."""
         entry = self.rank[i], i
         queue = self.queues.setdefault(self.node[i], Queue())
-        insort(queue.order, entry)
-        queue.first = 0
+        at = bisect_left(queue.order, entry)
+        if queue.order[at : at + 1] != [entry]:  # it may have come back
+            queue.order.insert(at, entry)
+        queue.first = min(queue.first, at)
         if self.state[i] == READY:
             heapq.heappush(queue.ready, entry)
 
@@ -187,6 +200,7 @@ class RunBook:
             if state in (WAITING, READY):
                 self.node[i], self.latest[i] = node[i], latest[i]
                 self.start[i], self.end[i] = start[i], end[i]
+        self.guessed = b""
         self.last = max((e for e in self.end if e < float("inf")), default=0.0)
         self._fill()
 
@@ -195,10 +209,12 @@ class RunBook:
         queue = self.queues.get(name)
         if queue is None:
             return
-        passed = []
+        passed: list[tuple[int, int]] = []
         try:
             while queue.ready:
                 entry = heapq.heappop(queue.ready)
+                if passed and entry == passed[-1]:  # it was ready before
+                    continue
                 if self._waits(entry, name) and self.state[entry[1]] == READY:
                     passed.append(entry)
                     yield entry[1]
@@ -246,9 +262,13 @@ class RunBook:
         """The nodes that can run function i."""
         return self.spec.able[self.spec.need[i]]
 
+    def cores(self, i: int) -> float:
+        """The cores that function i holds while it runs."""
+        return self.demand(i).get("cpu", 1.0)
+
     def seconds(self, i: int) -> float:
         """How long function i is expected to take; guesses yield to what was seen."""
-        if self.mean and self.spec.guessed and self.spec.guessed[i]:
+        if self.mean and self.guessed and self.guessed[i]:
             return self.mean
         if self.end[i] == float("inf"):  # no node can run it at present
             return 0.0

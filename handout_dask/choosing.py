@@ -67,7 +67,8 @@ def choose(
     name, token = book.node.name, run.spec.token
     at = now - run.since
     at -= max(LEAST_SLIP, SLIP * (run.last - at))
-    far: tuple[int, float] | None = None  # the first of those with inputs under way
+    wait = float("inf")  # until the first of those with inputs under way has them
+    rest = []  # that one, and who could not end until then
     for tries, i in enumerate(run.candidates(name)):
         if tries == TRIES:
             break
@@ -79,24 +80,22 @@ def choose(
         away = arrives(token, i, name)
         if away > 0.0 and full:
             continue
-        if away > NEAR:
-            far = far or (i, away)
-            continue
-        short = far is None or run.seconds(i) <= far[1]
-        if short and claim(run, i, name, full):
+        if away > NEAR or run.seconds(i) > wait:
+            wait = wait if rest else away
+            rest.append((i, away <= 0.0))
+        elif claim(run, i, name, full):
             return i, away <= 0.0
-    if far is not None and claim(run, far[0], name, full):
-        return far[0], False
-    return None
+    return next((x for x in rest if claim(run, x[0], name, full)), None)
 
 
 def _may_pass(book: NodeBook, run: RunBook, i: int, at: float) -> bool:
     """Whether function i makes nothing late that was to start before it here."""
     end = at + run.seconds(i)
-    spare = book.slots - len(book.running) - 1 if book.even else 0
+    spare = book.spare - max(1.0, run.cores(i))
     for k in run.ahead_of(book.node.name, i, IN_FRONT):
-        if spare > 0 and run.demand(k).keys() == {"cpu"}:
-            spare -= max(1.0, run.demand(k)["cpu"])
+        cores = max(1.0, run.cores(k))
+        if spare >= cores and run.demand(k).keys() == {"cpu"}:
+            spare -= cores
         elif end > run.latest[k]:
             return False
     return True
@@ -104,7 +103,7 @@ def _may_pass(book: NodeBook, run: RunBook, i: int, at: float) -> bool:
 
 def _may_go_ahead(book: NodeBook, run: RunBook, i: int) -> bool:
     """Whether a function may be sent for a slot that is not free yet."""
-    if len(book.ahead) >= AHEAD_MOST * book.slots or run.demand(i).get("cpu", 1.0) > 1:
+    if len(book.ahead) >= AHEAD_MOST * book.slots or run.cores(i) > 1:
         return False
     if book.ahead and book.ahead_seconds >= AHEAD_SECONDS * book.slots:
         return False
@@ -117,4 +116,4 @@ def is_lone(run: RunBook, i: int) -> bool:
     Elements of its result are to be cut out before its node goes on, so that they
     don't wait for another function to end; or it takes more cores than others.
     """
-    return i in run.spec.cuts or run.demand(i).get("cpu", 1.0) > 1
+    return i in run.spec.cuts or run.cores(i) > 1

@@ -77,6 +77,7 @@ class Dispatcher:
                 tracker.register(node.name, node.capabilities)
         book = self.nodes.setdefault(node.name, NodeBook(node))
         book.node, book.up = node, True
+        self._promote(book)
 
     def add_run(self, spec: RunSpec, own: ResourceTracker | None = None) -> RunBook:
         """Open the books of a run, from now on; `own` is asked besides the shared
@@ -87,7 +88,12 @@ class Dispatcher:
             for book in self.nodes.values():
                 own.register(book.node.name, book.node.capabilities)
         run = RunBook(spec, trackers, self.now)
-        run.served = min((other.served for other in self.runs.values()), default=0.0)
+        rivals = [
+            other.served
+            for other in self.runs.values()
+            if other.left and other.spec.priority == spec.priority
+        ]
+        run.served = min(rivals, default=0.0)
         self.runs[spec.token] = run
         for name in [name for name in run.queues if not self.is_up(name)]:
             self._move_from(run, name)
@@ -127,16 +133,16 @@ class Dispatcher:
     # ------------------------------------------------------------------- events
     def ready(self, token: str, i: int) -> str:
         """The inputs of a function are computed; returns its node."""
-        run = self.runs[token]
-        if run.state[i] != READY:
-            self._enter(run, i, READY)
-        return run.node[i]
+        return self._await(token, i, READY)
 
     def waiting(self, token: str, i: int) -> str:
         """A function has to be run (again); returns its node."""
+        return self._await(token, i, WAITING)
+
+    def _await(self, token: str, i: int, state: int) -> str:
         run = self.runs[token]
-        if run.state[i] != WAITING:
-            self._enter(run, i, WAITING)
+        if run.state[i] != state:
+            self._enter(run, i, state)
             if not self.is_up(run.node[i]):
                 self._move_from(run, run.node[i])
         return run.node[i]
@@ -184,20 +190,22 @@ class Dispatcher:
             del book.running[member]
             run.running -= 1
         else:
-            book.ahead.remove(member)
-            book.ahead_seconds -= run.seconds(i)
+            book.ahead_seconds -= book.ahead.pop(member)
+        self._promote(book)
+
+    def _promote(self, book: NodeBook) -> None:
+        """Give free slots to what was sent ahead, in the order in which it was."""
         while book.ahead and len(book.running) < book.slots:
-            token, k = book.ahead.popleft()
-            other = self.runs[token]
-            book.ahead_seconds -= other.seconds(k)
-            book.running[token, k] = None
-            other.begin(k, self.now)
-            other.running += 1
-            cores = other.demand(k).get("cpu", 1.0)
-            other.trackers[0].request((token, k), book.node.name, {"cpu": cores})
-            for tracker in other.trackers[1:]:
+            member = next(iter(book.ahead))
+            book.ahead_seconds -= book.ahead.pop(member)
+            run, i = self.runs[member[0]], member[1]
+            run.begin(i, self.now)
+            run.running += 1
+            cores = book.running[member] = run.cores(i)
+            run.trackers[0].request(member, book.node.name, {"cpu": cores})
+            for tracker in run.trackers[1:]:
                 with suppress(Exception):
-                    tracker.request((token, k), book.node.name, {"cpu": cores})
+                    tracker.request(member, book.node.name, {"cpu": cores})
         if not book.ahead:
             book.ahead_seconds = 0.0
 
@@ -260,10 +268,10 @@ class Dispatcher:
         run.served += seconds / run.spec.weight
         book.lone += is_lone(run, i)
         if full:
-            book.ahead.append(member)
+            book.ahead[member] = seconds
             book.ahead_seconds += seconds
         else:
-            book.running[member] = None
+            book.running[member] = run.cores(i)
             run.begin(i, self.now)
             run.running += 1
         if not sure:
@@ -349,7 +357,8 @@ class Dispatcher:
                 continue
             mates = run.spec.group.get(i, ())
             if any(
-                run.state[k] not in (WAITING, READY) for k in mates
+                run.state[k] not in (WAITING, READY) or node[k] != node[i]
+                for k in mates
             ) or not self.is_up(node[i]):
                 node[i] = run.node[i]
             else:
@@ -369,10 +378,11 @@ class Dispatcher:
             for i, state in enumerate(run.state):
                 if token == but or state in ENDED or run.end[i] == float("inf"):
                     continue
-                begin, end = run.start[i], run.end[i]
+                begin, seconds = 0.0, run.end[i] - run.start[i]
                 if state == SENT:
-                    begin, end = at, expected_end(begin, end - begin, at)
-                later = max(0.0, at - begin)
-                begin, end = begin + later - at, end + later - at
+                    end = expected_end(run.start[i], seconds, at) - at
+                else:
+                    begin = max(0.0, run.start[i] - at)
+                    end = begin + seconds
                 out.append((run.node[i], begin, end, run.demand(i)))
         return out

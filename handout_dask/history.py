@@ -7,7 +7,7 @@ slow nodes are at the moment is `slowness`; whom an observation teaches is decid
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -140,6 +140,10 @@ class History:
         self.nodes.relax(node, share)
 
     # ---------------------------------------------------------------- estimates
+    def knows(self, names: Iterable[str]) -> bool:
+        """Whether functions of one of these names were observed."""
+        return any(name in self._names for name in names)
+
     def factor(self, name: str, kind: str | None = None) -> float:
         """How many times longer than declared the functions of a name take.
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, SupportsIndex, overload
+from typing import Any
 
 import numpy as np
 
 from handout_dask.costs import CUDA, Cost, parse_cost
 from handout_dask.edges import measure_edges
-from handout_dask.function import Function, WithFunction, with_function
+from handout_dask.function import Function, WithFunction
 from handout_dask.graph import Graph
+from handout_dask.standins import StandIns
+
+__all__ = ["Outline", "StandIns"]
 
 DEFAULT_TIME = 1000.0  # ms, where no function of the graph declares a time
 POINTERS = ("option_ptr", "pred_ptr")
@@ -28,7 +31,7 @@ TEXTS = ("title", "labels", "names", "pins")
 
 
 class Outline:
-    """The graph side of a Problem; made by `Outline.of`.
+    """The graph side of a Problem; made by `Outline.of`, or `of_tasks`.
 
     Attributes
     ----------
@@ -84,17 +87,62 @@ class Outline:
         out.functions = links.functions
         out.n = len(links.functions)
         out.position = np.array(links.position, dtype=np.int64)
-        out._number_options()
+        out._number_options(function.alternatives for function in links.functions)
         out.pred_ptr, out.pred_of, out.pred_mb = measure_edges(links)
         out._bind()
         return out
 
+    @classmethod
+    def of_tasks(
+        cls,
+        labels: Sequence[str],
+        names: Sequence[str],
+        costs: Sequence[Cost],
+        preds: Sequence[Iterable[int]],
+        pins: Mapping[int, str] | None = None,
+        guess: float = DEFAULT_TIME,
+    ) -> Outline:
+        """The outline of n tasks that are no Functions, in topological order.
+
+        Parameters
+        ----------
+        labels, names : sequence of n str
+            What each is, and what its duration is learned under.
+        costs : sequence of n Cost
+            One of each.
+        preds : sequence of n iterables of int
+            Whose results each reads, whole.
+        pins : mapping of int to str, optional
+            The names of the nodes to which some are bound.
+        guess : float
+            What tasks are taken to need [ms] if none has a time.
+        """
+        out = cls()
+        out.title, out.n = None, len(labels)
+        out.labels = _distinct(labels)
+        out.position = np.arange(out.n, dtype=np.int64)
+        out._number_options(((cost,) for cost in costs), guess)
+        numbers: dict[str, int] = {}
+        out.name = np.array([numbers.setdefault(x, len(numbers)) for x in names], int)
+        out.names = tuple(numbers)
+        out.output_mb = np.array([_megabytes(cost) for cost in costs], dtype=float)
+        listed = [sorted(set(us)) for us in preds]
+        out.pred_ptr = np.cumsum([0, *map(len, listed)])
+        out.pred_of = np.array([u for us in listed for u in us], dtype=np.int64)
+        out.pred_mb = np.nan_to_num(out.output_mb)[out.pred_of]
+        out.pins = dict(pins or {})
+        out.group = np.full(out.n, -1, dtype=np.int64)
+        out.functions = StandIns(out)
+        return out
+
     # ---------------------------------------------------------------- building
-    def _number_options(self) -> None:
+    def _number_options(
+        self, alternatives: Iterable[Sequence[Cost]], guess: float = DEFAULT_TIME
+    ) -> None:
         ptr: list[int] = [0]
         costs: list[Cost] = []
-        for function in self.functions:
-            costs.extend(function.alternatives)
+        for several in alternatives:
+            costs.extend(several)
             ptr.append(len(costs))
         self.option_ptr = np.array(ptr, dtype=np.int64)
         numbers: dict[Any, int] = {}
@@ -117,7 +165,7 @@ class Outline:
         self.classes = tuple(classes)
         self.option_guessed = np.isnan(declared)
         known = declared[~self.option_guessed]
-        guess = float(np.median(known)) if len(known) else DEFAULT_TIME
+        guess = float(np.median(known)) if len(known) else guess
         self.option_work = np.where(self.option_guessed, guess, declared) / 1e3
 
     def _bind(self) -> None:
@@ -176,12 +224,7 @@ class Outline:
     @cached_property
     def output_mb(self) -> np.ndarray:
         """(n,) [MB]: the declared size of each result; nan is unknown."""
-        out = np.full(self.n, np.nan)
-        for i, function in enumerate(self.functions):
-            size = function.alternatives[0].output_size
-            if size is not None:
-                out[i] = size if not isinstance(size, Mapping) else sum(size.values())
-        return out
+        return np.array([_megabytes(f.alternatives[0]) for f in self.functions], float)
 
     @cached_property
     def pinned(self) -> tuple[tuple[str, ...], np.ndarray]:
@@ -279,69 +322,6 @@ class Outline:
         self.functions = StandIns(self)
 
 
-class StandIns(Sequence[Function]):
-    """What an unpickled outline knows of its functions, as Functions without code.
-
-    Each is made when it is first looked at: with its label as id, those of what it
-    reads as args, its name, its costs and its pin.
-    """
-
-    def __init__(self, outline: Outline) -> None:
-        self._outline = outline
-        self._made: dict[int, Function] = {}
-
-    def __len__(self) -> int:
-        return self._outline.n
-
-    @overload
-    def __getitem__(self, i: SupportsIndex) -> Function: ...
-    @overload
-    def __getitem__(self, i: slice) -> tuple[Function, ...]: ...
-    def __getitem__(self, i: SupportsIndex | slice) -> Function | tuple[Function, ...]:
-        if isinstance(i, slice):
-            return tuple(self[k] for k in range(*i.indices(len(self))))
-        i = range(len(self))[i]  # raises as a list does
-        made = self._made.get(i)
-        if made is None:
-            made = self._made[i] = self._make(i)
-        return made
-
-    def _make(self, i: int) -> Function:
-        o = self._outline
-        options = range(o.option_ptr[i], o.option_ptr[i + 1])
-        node: str | WithFunction | None = o.pins.get(i)
-        if node is None and o.group[i] >= 0 and self._leaders[o.group[i]] != i:
-            node = with_function(o.labels[self._leaders[o.group[i]]])
-        return Function(
-            o.labels[i],
-            [o.labels[u] for u in o.pred_of[o.pred_ptr[i] : o.pred_ptr[i + 1]]],
-            cost=[self._cost(i, option) for option in options],
-            node=node,
-            name=o.names[o.name[i]],
-        )
-
-    @cached_property
-    def _leaders(self) -> list[int]:
-        """Of each group the function that the others are with: the pinned, or any."""
-        o = self._outline
-        out = [-1] * (int(o.group.max(initial=-1)) + 1)
-        for i in (*o.pins, *np.flatnonzero(o.group >= 0).tolist()):
-            if o.group[i] >= 0 and out[o.group[i]] < 0:
-                out[o.group[i]] = i
-        return out
-
-    def _cost(self, i: int, option: int) -> Cost:
-        o = self._outline
-        c = int(o.option_class[option])
-        flat = dict(o.classes[c])
-        if not o.option_guessed[option]:
-            time = "gpu_time" if o.by_gpu[c] else "cpu_time"
-            flat[time] = float(o.option_work[option]) * 1e3
-        if not np.isnan(o.output_mb[i]):
-            flat["output_size"] = float(o.output_mb[i])
-        return parse_cost(flat, f"function {o.labels[i]!r}")
-
-
 def _distinct(labels: Iterable[str]) -> tuple[str, ...]:
     """The labels, with a number behind those that were there already, as "1" of 1."""
     out: dict[str, None] = {}
@@ -352,6 +332,14 @@ def _distinct(labels: Iterable[str]) -> tuple[str, ...]:
             unique = f"{label} ({again})"
         out[unique] = None
     return tuple(out)
+
+
+def _megabytes(cost: Cost) -> float:
+    """The declared size of a whole result [MB]; nan is unknown."""
+    size = cost.output_size
+    if size is None:
+        return float("nan")
+    return float(sum(size.values()) if isinstance(size, Mapping) else size)
 
 
 def _stripped(cost: Cost) -> Cost:

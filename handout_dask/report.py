@@ -5,8 +5,10 @@ Pure: knows no clock, no Dask and not whether the spans were simulated or real.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -184,6 +186,12 @@ class Report:
         done = [row for row in self.functions if row.duration is not None]
         done.sort(key=_deviation, reverse=True)
         return tuple(done[:most])
+
+    def write(self, path: Any) -> None:
+        """Write the report to a file: as JSON if its name ends so, else as text."""
+        as_json = str(path).endswith(".json")
+        text = json.dumps(self.as_dict(), indent=1) if as_json else str(self)
+        Path(path).write_text(text + "\n")
 
     def as_dict(self) -> dict[str, Any]:
         """The whole report, ready for JSON; what is not known is None."""

@@ -29,8 +29,8 @@ ANYTHING = {"__init__", "cli"}
 
 # Top-level modules from the ground up: each imports only what stands before it.
 ORDER = [
-    "errors", "costs", "retry", "function", "graph", "edges", "outline", "node", "held",
-    "lacks", "problem", "rules", "shelves", "slack", "plans", "offers", "explanation",
+    "errors", "costs", "retry", "function", "standins", "graph", "edges", "outline",
+    "node", "held", "lacks", "problem", "rules", "shelves", "slack", "plans", "offers", "explanation",
     "events", "slowness", "history", "comparison", "report",
 ]  # fmt: skip
 

@@ -159,6 +159,13 @@ class Cost(Effort):
                 curve.append(plan)
         return tuple(curve)
 
+    def allowed(self, problem: Problem) -> float | None:
+        """The deadline in seconds; None if there is none."""
+        if self.deadline is None:
+            return None
+        seconds, factor = _deadline(self.deadline)
+        return factor * self._fastest(problem).makespan if factor else seconds
+
     # --------------------------------------------------------------- one plan
     def price(self, problem: Problem) -> np.ndarray | None:
         """(m,) watts of each node where energy stands in for money, else None."""

@@ -20,8 +20,8 @@ def latest_starts(plan: Plan, path: str = "compiled") -> np.ndarray:
     """(n,) [s]: until when each function may start without the makespan growing.
 
     Each keeps its node and its run time. On nodes where only slots are short, each
-    takes its slot after the function that left it longest ago; on the others, after all
-    that had ended when it starts.
+    takes the slot of one that it reads, or one that was left longest ago; on the others
+    it comes after all that had ended when it starts.
 
     Parameters
     ----------
@@ -109,6 +109,7 @@ def walk(
     for j in range(m):
         track[j + 1] = track[j] + min(slots[j], count[j])
     on_track = np.full(track[m], -1)
+    track_of = np.full(len(node), -1)
     for at in range(total):
         i = order[at]
         j = node[i]
@@ -116,13 +117,20 @@ def walk(
         place[i] = filled[j]
         filled[j] += 1
         if slots[j] > 0 and end[i] > start[i]:
-            pick = track[j]
-            for t in range(track[j], track[j + 1]):
-                if on_track[t] < 0:
+            pick = -1
+            for e in range(pred_ptr[i], pred_ptr[i + 1]):
+                t = track_of[pred_of[e]]
+                if t >= track[j] and t < track[j + 1] and on_track[t] == pred_of[e]:
                     pick = t
-                    break
-                if end[on_track[t]] < end[on_track[pick]]:
-                    pick = t
+            if pick < 0:
+                pick = track[j]
+                for t in range(track[j], track[j + 1]):
+                    if on_track[t] < 0:
+                        pick = t
+                        break
+                    if end[on_track[t]] < end[on_track[pick]]:
+                        pick = t
+            track_of[i] = pick
             before[i] = on_track[pick]
             on_track[pick] = i
     latest = np.full(len(node), last)  # end

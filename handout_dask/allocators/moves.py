@@ -356,15 +356,24 @@ def anneal(p: Any, aim: Any, x: Any, moves: Any, heat: Any) -> Any:
                 rows[i]["option"] = trial[i]["option"]
                 rows[i]["start"], rows[i]["end"] = trial[i]["start"], trial[i]["end"]
             sort_by_start(p, order, rows)
-            trial_order[:] = order
             if not EXACT:
                 value, makespan, money = decode(p, aim, order, rows, 0, x.taste, np.inf)
-                trial[:] = rows
+            for q in range(
+                len(order)
+            ):  # in loops, since slices take seconds to compile
+                i = order[q]
+                trial_order[q] = i
+                if not EXACT:
+                    trial[i]["start"] = rows[i]["start"]
+                    trial[i]["end"] = rows[i]["end"]
             x.values[0] = value
             if value < x.values[1] and makespan <= aim.deadline and money <= aim.budget:
                 x.values[1] = value
-                x.best_order[:] = order
-                x.best_rows[:] = rows
+                for q in range(len(order)):
+                    i = order[q]
+                    x.best_order[q] = i
+                    x.best_rows[i]["node"] = rows[i]["node"]
+                    x.best_rows[i]["option"] = rows[i]["option"]
             length = trace(p, order, rows, path, random)
             continue
         for q in range(count):

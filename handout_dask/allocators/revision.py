@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from handout_dask.allocators.controller import reconsider
+from handout_dask.allocators.hurry import hurried
 from handout_dask.allocators.latest import latest_starts
 from handout_dask.begun import GONE, Begun, expected_end
 from handout_dask.books import DONE, READY, SENT, WAITING, RunBook
@@ -78,6 +79,7 @@ def revise(
     work: np.ndarray | None = None,
     slower: np.ndarray | None = None,
     fixed: bool = False,
+    deadline: float | None = None,
 ) -> Revision:
     """Plan again what has not started, or bring the times of its plan up to date.
 
@@ -99,6 +101,9 @@ def revise(
         How many times slower than believed each node is at the moment.
     fixed : bool
         Whether functions keep their nodes where they can.
+    deadline : float, optional
+        Seconds since the run began: with `fixed`, they leave their nodes if that is
+        needed to keep it, as cheaply as is found.
     """
     chosen = outline.option_ptr[:-1] + option
     known = outline.option_work if work is None else work
@@ -113,7 +118,14 @@ def revise(
     ends = np.isfinite(stand.end)
     start, end = np.where(ends, stand.start, np.inf), np.where(ends, stand.end, np.inf)
     plan = Plan(problem, node, option, start, end)
-    made = reconsider(plan, begun, stand.now, fixed=fixed, slower=slower, gain=GAIN)
+
+    def made_again(fixed: bool) -> Plan:
+        return reconsider(plan, begun, stand.now, fixed=fixed, slower=slower, gain=GAIN)
+
+    made = made_again(fixed)
+    if fixed and deadline is not None and made.makespan > deadline:
+        fresh = made_again(fixed=False)
+        made = hurried(made, fresh, begun, stand.now, deadline, node, slower)
     waits = begun.node == NOT_YET
     names = [n.name for n in cluster.nodes]
     new = list(stand.node)

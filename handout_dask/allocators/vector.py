@@ -19,7 +19,15 @@ from handout_dask.allocators.kernel import (
     precedes,
     score_of,
 )
-from handout_dask.allocators.timeline import FRONT, GAP, OPEN, SHUT, close
+from handout_dask.allocators.timeline import (
+    FRONT,
+    GAP,
+    OPEN,
+    SHUT,
+    SINCE,
+    close,
+    stretch,
+)
 
 INF = float("inf")
 Needs = list[tuple[int, float, float]]  # (resource, amount, least that must be free)
@@ -53,35 +61,53 @@ class Timeline:
         self.time = [0.0]
         self.free = [room]  # of each segment; replaced, never changed
         self.slack = slack
+        self.one = 1.0 - slack[0]  # free slots below which none is
         self.edge = edge
+        self.known = 0.0, 0.0, 0.0  # from, to: no longer stretch has a free slot
 
     def find_start(
         self, ready: float, span: float, need: Needs, until: float
     ) -> tuple[float, int]:
         """The earliest start with room, and its segment; inf if none ends by then."""
-        time, free, stop = self.time, self.free, len(self.time)
-        s = begin = bisect_right(time, ready) - 1
-        start = ready
-        while True:
+        time, free, one = self.time, self.free, self.one
+        stop = len(time)
+        since, start, gap = self.known
+        if not (since <= ready < start and span > gap):
+            since = start = ready
+            gap = 0.0
+        s = begin = bisect_right(time, start) - 1
+        shut, found = start, INF  # until when `gap` holds
+        while start + span <= until:
             left = free[s]
             s += 1
             for r, _, least in need:
                 if left[r] < least:
-                    if s >= stop:
-                        return INF, begin
-                    start, begin = time[s], s
-                    if start + span > until:
-                        return INF, begin
+                    if s < stop:
+                        if left[0] < one:
+                            at = time[s - 1]
+                            if at - shut >= gap:
+                                gap = stretch(shut, at)
+                            shut = time[s]
+                        start, begin = time[s], s
                     break
             else:
                 if s >= stop or time[s] >= start + span:
-                    return start, begin
+                    found = start
+                    break
+                continue
+            if s >= stop:
+                break
+        if shut > since:
+            self.known = since, shut, gap
+            if shut >= self.edge.item(OPEN, self.j):
+                self.edge[SINCE, self.j], self.edge[GAP, self.j] = since, gap
+        return found, begin
 
     def take(self, start: float, end: float, need: Needs) -> None:
         """Take what is needed from start to end."""
         if end <= start:
             return
-        time, free, one = self.time, self.free, 1.0 - self.slack[0]
+        time, free, one = self.time, self.free, self.one
         first, last = self._cut(start), self._cut(end)
         for s in range(first, last):
             free[s] = left = free[s].copy()
@@ -91,7 +117,10 @@ class Timeline:
                 close(self.edge, self.j, time[s], time[s + 1])
         self._merge(last)
         self._merge(first)
-        s = bisect_right(time, self.edge[FRONT, self.j]) - 1
+        front = self.edge.item(FRONT, self.j)
+        if start > front:
+            return
+        s = bisect_right(time, front) - 1
         while s < len(time) - 1 and free[s][0] < one:
             s += 1
             self.edge[FRONT, self.j] = time[s]
@@ -165,10 +194,11 @@ class Placing:
         away: np.ndarray | float = 0.0
         if hi > lo:
             us, mb = a.pred_of[lo:hi], a.pred_mb[lo:hi, None]
-            at = node[us]
-            moving = a.slow[at] * mb  # (preds, m)
-            moving += a.latency[at]
-            moving += end[us, None]
+            at = node.take(us)
+            moving = a.slow.take(at, axis=0)  # (preds, m)
+            moving *= mb
+            moving += a.latency.take(at, axis=0)
+            moving += end.take(us)[:, None]
             ready = np.maximum(np.maximum.reduce(moving, axis=0)[nodes], ready)
             if self.weights[3] > 0.0:
                 here = np.arange(nodes.start, nodes.stop)
@@ -225,9 +255,10 @@ class Placing:
         earliest = np.maximum(ready, self.edge[FRONT, nodes])
         late = np.maximum(ready, self.edge[OPEN, nodes])
         shut, gap = self.edge[SHUT, nodes], self.edge[GAP, nodes]
+        passed = earliest >= self.edge[SINCE, nodes]
         for o in range(self.option_ptr[i], self.option_ptr[i + 1]):
             span = self.spans(o, nodes)
-            tight = (earliest + span > shut) | (span > gap)
+            tight = (earliest + span > shut) | ((span > gap) & passed)
             start = np.where(tight, late, earliest)
             low = start + span
             bound = self.bounds(i, nodes, low, start, span, away)
@@ -293,7 +324,8 @@ class Placing:
         self, i: int, o: int, j: int, start: float, end: float, since: float
     ) -> None:
         """Enter in all books that function i runs there; its room is taken `since`."""
-        self.load[j] += (end - start) / self.room[j][0]
+        if not self.only_end:
+            self.load[j] += (end - start) / self.room[j][0]
         self.lines[j].take(since, end, self.need[self.classes[o]])
         if self.in_order:
             self.floor[j] = max(self.floor[j], start)

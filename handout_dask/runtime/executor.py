@@ -16,6 +16,8 @@ from handout_dask.allocators.makespan import Time
 from handout_dask.errors import AllocationError, GraphError, HandoutError
 from handout_dask.explanation import Explanation, explain
 from handout_dask.graph import Graph
+from handout_dask.history import History
+from handout_dask.learned import with_learned
 from handout_dask.node import Cluster
 from handout_dask.plans import Plan, allocate
 from handout_dask.problem import Held, Problem
@@ -113,6 +115,7 @@ class Executor(Connection):
         self.retry, self.on_failure = retry, on_failure
         self.max_concurrency, self.adaptive = max_concurrency, bool(adaptive)
         self._tracker = pickle_tracker(tracker)
+        self.history = History()
         self._runs: weakref.WeakValueDictionary[str, Run] = (
             weakref.WeakValueDictionary()
         )
@@ -267,7 +270,10 @@ class Executor(Connection):
         state = await self.client.scheduler.handout_nodes(owner=self.id)
         cluster = pickle.loads(state["cluster"])
         held = [Held(*row) for row in pickle.loads(state["held"])]
-        return await _offload(lambda: Problem(graph, cluster, held=held))
+        history, cost = self.history, state["cost"]
+        return await _offload(
+            lambda: with_learned(Problem(graph, cluster, held=held), history, cost)
+        )
 
     async def _plan(self, graph: Graph) -> Plan:
         problem = await self._problem(graph)
@@ -296,6 +302,7 @@ class Executor(Connection):
                     node=plan.node.tolist(),
                     option=plan.option.tolist(),
                     retry=self.retry,
+                    mobile=self.adaptive and isinstance(self.allocator, Time),
                 )
             )
             spec = run_spec(
@@ -303,9 +310,13 @@ class Executor(Connection):
                 limit=self.max_concurrency,
                 adaptive=self.adaptive,
                 fixed=not isinstance(self.allocator, Time),
+                deadline=await _offload(lambda: self._deadline(problem)),
             )  # fmt: skip
             if not problem.functions:
-                return Run(self.client, graph, plan, token, {}, (), self.on_failure)
+                return Run(
+                    self.client, graph, plan, token, {}, (), self.on_failure,
+                    self.history,
+                )  # fmt: skip
             await self.client.scheduler.handout_submit(
                 spec=pickle.dumps(spec),
                 owner=self.id,
@@ -319,15 +330,22 @@ class Executor(Connection):
                 lambda: submit_graph(self.client, lowered.layers, wanted, rank)
             )
             by_index = {wanted[key]: future for key, future in futures.items()}
-            run = Run(self.client, graph, plan, token, by_index, kept, self.on_failure)
+            run = Run(
+                self.client, graph, plan, token, by_index, kept, self.on_failure,
+                self.history,
+            )  # fmt: skip
             self._runs[token] = run
             return run
+
+    def _deadline(self, problem: Problem) -> float | None:
+        allowed = getattr(self.allocator, "allowed", None)
+        return None if allowed is None else allowed(problem)
 
     def _receive(self, event: tuple[float, Any]) -> None:
         _, message = event
         run = self._runs.get(message["token"])
         if run is not None:
-            run._take(message["records"])
+            run._take(message["records"], message["replans"])
 
 
 async def _offload(work: Callable[[], Any]) -> Any:

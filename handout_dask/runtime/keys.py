@@ -32,6 +32,10 @@ class Keys:
             self._by_prefix.pop(prefix, None)
         self._by_cut.pop(run.spec.cut_prefix, None)
 
+    def forget(self, key: Any) -> None:
+        """A task is gone; another one of the same key is not the run's."""
+        self._by_key.pop(key, None)
+
     def find(self, key: Any) -> tuple[LiveRun, int] | None:
         """The run and the number of a function; None if the key is none's."""
         if type(key) is tuple:

@@ -22,6 +22,7 @@ from handout_dask.retry import RetryPolicy
 from handout_dask.runtime.runner import Call, Cut, Frozen, call, cut
 
 MOST_LAYERS = 64
+CUT_PAYS = 5.0  # MB that needn't travel, for which an element is cut out just in case
 CUT = "cut-out"  # no function's label has a dash
 
 
@@ -79,6 +80,7 @@ def lower(
     option: Sequence[int] | None = None,
     resources: Mapping[str, float] | None = None,
     retry: RetryPolicy | None = None,
+    mobile: bool = False,
 ) -> Lowered:
     """Lower a graph.
 
@@ -98,6 +100,9 @@ def lower(
         declares.
     retry : RetryPolicy, optional
         For functions without their own.
+    mobile : bool
+        Whether functions may leave their planned nodes: then elements of large results
+        are cut out too that don't cross by plan.
 
     Raises
     ------
@@ -116,7 +121,8 @@ def lower(
         refs, indexes = [], []
         for a in range(links.ptr[i], links.ptr[i + 1]):
             u, at = links.producer[a], links.index[a]
-            if at is None or (node is not None and node[u] == node[i]):
+            stays = node is not None and node[u] == node[i]
+            if at is None or (stays and not (mobile and _cut_pays(functions[u], at))):
                 refs.append(TaskRef(keys[u]))
                 frozen = None if at is None else freeze.index(function, at)
                 indexes.append(None if at is None else (repr(functions[u].id), frozen))
@@ -138,6 +144,15 @@ def lower(
         cut_keys.append(task.key)
     cuts = frozenset(cutter.producers)
     return Lowered(layout.finish(), keys, tuple(cut_keys), cuts)
+
+
+def _cut_pays(producer: Function, index: Any) -> bool:
+    """Whether much more would travel than an element, should its reader move."""
+    size = producer.alternatives[0].output_size
+    if not isinstance(size, Mapping):
+        return False
+    whole = sum(size.values())
+    return isinstance(index, Hashable) and whole - size.get(index, 0.0) > CUT_PAYS
 
 
 def _refuse_what_is_not_built(function: Function) -> None:

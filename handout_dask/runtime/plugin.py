@@ -25,6 +25,7 @@ from tornado.ioloop import PeriodicCallback
 
 from handout_dask.books import DONE, ENDED, FAILED, GONE, WAITING
 from handout_dask.dispatch import Dispatcher
+from handout_dask.runtime.adopted import Adopter
 from handout_dask.runtime.erring import fault_of, strand
 from handout_dask.runtime.inputs import Inputs
 from handout_dask.runtime.keys import Keys
@@ -82,6 +83,7 @@ class HandoutPlugin(SchedulerPlugin):
             self._revised,
             scheduler.loop,
         )
+        self.adopter = Adopter(self)
         for address in scheduler.workers:
             self.add_worker(scheduler, address)
         self.timers = [
@@ -94,6 +96,7 @@ class HandoutPlugin(SchedulerPlugin):
         """Leave the scheduler as it was found."""
         for timer in self.timers:
             timer.stop()
+        self.adopter.stop()
         self.replanner.close()
         for what in RPCS:
             self.scheduler.handlers.pop(f"handout_{what}", None)
@@ -108,6 +111,7 @@ class HandoutPlugin(SchedulerPlugin):
     async def rpc_leave(self, owner: str) -> None:
         """An executor ends; the last one takes the plugin with it."""
         client = self.owners.pop(owner, "")
+        self.adopter.leave(owner)
         if self.roster.withdraw(owner):
             self._look_at_workers()
         for token, run in list(self.runs.items()):
@@ -133,6 +137,7 @@ class HandoutPlugin(SchedulerPlugin):
         return {
             "cluster": pickle.dumps(self.roster.cluster(owner)),
             "held": pickle.dumps(self.dispatcher.outlook()),
+            "cost": self.replanner.cost,
             "snapshot": self.dispatcher.tracker.snapshot(),
         }
 
@@ -169,6 +174,7 @@ class HandoutPlugin(SchedulerPlugin):
 
     def _revised(self, run: LiveRun, moved: Iterable[int]) -> None:
         """What has not started of a run was planned again; these go elsewhere."""
+        self.adopter.revised(run)
         for i in moved:
             if run.key(i) in self.scheduler.tasks:
                 address = self.address.get(run.book.node[i], "")
@@ -290,10 +296,10 @@ class HandoutPlugin(SchedulerPlugin):
             self.inputs.fetch(key, self.address.get(name, ""))
             self.sender.wake(name)
         elif finish == "memory":
-            planned = run.book.end[i]
+            expected = run.book.start[i], run.book.end[i]
             seconds = self._record(run, i, "done", about)
             self.sender.wake(books.ended(token, i, DONE, seconds))
-            self.replanner.ended(run, i, seconds, planned)
+            self.replanner.ended(run, i, seconds, *expected)
             self._push(key)
         elif finish == "released":
             self._released(run, i, key)

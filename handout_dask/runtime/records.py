@@ -36,6 +36,7 @@ class LiveRun:
         self.flushing = False
         self.planning = False  # again, or about to
         self.pause_until = 0.0  # by the clock; before, it is not planned again
+        self.revised_at = book.since
         self.news: dict[str, None] = {}  # why it shall be
         self.slower: dict[str, float] = {}  # nodes than believed, in the plan
         self.replans: list[tuple[float, str, float, int]] = []

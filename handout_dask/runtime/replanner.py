@@ -17,6 +17,7 @@ from handout_dask.allocators.revision import Revision, revise, stand_of
 from handout_dask.dispatch import Dispatcher
 from handout_dask.held import Held
 from handout_dask.history import History, kind_of
+from handout_dask.learned import mean_speed
 from handout_dask.node import Node
 from handout_dask.runtime.records import LiveRun
 from handout_dask.runtime.roster import Roster
@@ -24,8 +25,10 @@ from handout_dask.runtime.roster import Roster
 logger = logging.getLogger(__name__)
 
 LEAST_OFF, OFF = 0.02, 0.01  # s, share of what is left: what is off by more is news
-PAUSE = 10.0  # times as long as planning again took, it is not done again
+PAUSE = 30.0  # times as long as planning again took, it is not done again
 LEAST_PAUSE = 0.02  # s
+COST_SHARE, MOST_COST = 0.05, 0.02  # of a new value in the mean; s
+OUTDATED = 0.5  # s; with an older plan a node does not idle for what it says
 OVERDUE = 1.2  # times its expected time, after which a function that runs is news
 
 
@@ -61,6 +64,8 @@ class Replanner:
         self._is_running, self._revised, self._loop = is_running, revised, loop
         self._pool = ThreadPoolExecutor(1, "handout-replan")
         self.history = History()
+        self.cost = 0.0  # s from a free slot to news of the end, besides the run time
+        self._kinds: dict[str, tuple[Node, str]] = {}
 
     def close(self) -> None:
         """End the thread, when what it does is done."""
@@ -79,13 +84,16 @@ class Replanner:
         self.changed(f"node {name} joined")
 
     def ended(
-        self, run: LiveRun, i: int, seconds: float | None, planned: float
+        self, run: LiveRun, i: int, seconds: float | None, start: float, end: float
     ) -> None:
-        """A function ended; `planned` is when it was expected to [s]."""
+        """A function ended, which was expected to begin and to end then [s]."""
         outline = run.spec.outline
         if outline is None or seconds is None:
             return
         node = self._dispatcher.nodes[run.book.node[i]].node
+        known = self._kinds.get(node.name)
+        if known is None or known[0] is not node:
+            known = self._kinds[node.name] = node, kind_of(node)
         option = outline.option_ptr[i] + run.spec.option[i]
         declared = None
         if not outline.option_guessed[option]:
@@ -93,16 +101,17 @@ class Replanner:
         self.history.observe(
             outline.names[outline.name[i]],
             outline.labels[i],
-            kind_of(node),
+            known[1],
             seconds,
             declared=declared,
             speed=self._speed(run, i, node),
             node=node.name,
         )
         at = self._dispatcher.now - run.book.since
-        off = at - planned
-        if abs(off) > max(LEAST_OFF, OFF * (run.book.last - at)):
-            self._want(run, "late" if off > 0 else "early")
+        besides = min(max(at - start - seconds, 0.0), MOST_COST)
+        self.cost += COST_SHARE * (besides - self.cost)
+        if abs(at - end) > max(LEAST_OFF, OFF * (run.book.last - at)):
+            self._want(run, "late" if at > end else "early")
 
     def _speed(self, run: LiveRun, i: int, node: Node) -> float:
         outline = run.spec.outline
@@ -128,7 +137,8 @@ class Replanner:
         for run in self._runs.values():
             if run.book.blocked:
                 run.book.blocked = False
-                self._want(run, "waits")
+                if now - run.revised_at > OUTDATED:
+                    self._want(run, "waits")
 
     # ----------------------------------------------------------------- planning
     def _want(self, run: LiveRun, why: str) -> None:
@@ -143,6 +153,7 @@ class Replanner:
         if run.spec.token not in self._runs or not run.book.left:
             run.planning = False
             return
+        begin = perf_counter()
         news, run.news = [*run.news], {}
         self._dispatcher.now = now = time()
         spec = run.spec
@@ -174,6 +185,8 @@ class Replanner:
         work = outline.option_work.copy()
         history = self.history
 
+        extra = self.cost * mean_speed(cluster)
+
         def plan() -> tuple[Revision, float]:
             begin = perf_counter()
             work[chosen] = history.work(
@@ -182,19 +195,30 @@ class Replanner:
                 outline.option_guessed[chosen],
                 outline.option_work[chosen],
             )
+            work[chosen] += extra
             made = revise(
-                outline, option, stand, cluster, held, work, slower, spec.fixed
+                outline,
+                option,
+                stand,
+                cluster,
+                held,
+                work,
+                slower,
+                spec.fixed,
+                spec.deadline,
             )
             return made, perf_counter() - begin
 
         future = self._pool.submit(plan)
+        spent = perf_counter() - begin
         future.add_done_callback(
-            lambda done: self._loop.add_callback(self._end, run, news, done)
+            lambda done: self._loop.add_callback(self._end, run, news, spent, done)
         )
 
     def _end(
-        self, run: LiveRun, news: list[str], done: Future[tuple[Revision, float]]
-    ) -> None:
+        self, run: LiveRun, news: list[str], spent: float,
+        done: Future[tuple[Revision, float]],
+    ) -> None:  # fmt: skip
         run.planning = False
         if run.spec.token not in self._runs or done.cancelled():
             return
@@ -204,7 +228,8 @@ class Replanner:
             run.pause_until = time() + 1.0
             logger.exception("Run %s can't be planned again", run.spec.token)
             return
-        run.pause_until = time() + max(LEAST_PAUSE, PAUSE * seconds)
+        begin = perf_counter()
+        run.revised_at = time()
         moved = self._dispatcher.revise(
             run.spec.token, revision.node, revision.start, revision.end,
             revision.latest, revision.rank,
@@ -212,5 +237,7 @@ class Replanner:
         now = time() - run.book.since
         run.replans.append((now, ", ".join(news), revision.makespan, len(moved)))
         self._revised(run, moved)
+        spent += seconds + perf_counter() - begin
+        run.pause_until = time() + max(LEAST_PAUSE, PAUSE * spent)
         if run.news:
             self._want(run, next(iter(run.news)))

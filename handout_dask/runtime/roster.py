@@ -44,7 +44,13 @@ class Roster:
 
     def withdraw(self, owner: str) -> bool:
         """An executor has left; whether it had declared anything."""
-        return self._declared.pop(owner, None) is not None
+        withdrawn = self._declared.pop(owner, None)
+        if withdrawn is not None:
+            self.traffic.declared.clear()
+            for cluster in self._declared.values():
+                if cluster is not None:
+                    self.traffic.declare(cluster)
+        return withdrawn is not None
 
     def add(self, ws: Any) -> Node:
         """A worker is there: its node is up, under the name that it had before."""

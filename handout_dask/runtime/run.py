@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Collection, Coroutine, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Hashable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -22,8 +22,12 @@ from handout_dask.errors import (
 )
 from handout_dask.events import DONE, FAILED, Span
 from handout_dask.graph import Graph
+from handout_dask.history import History
+from handout_dask.learned import learn
 from handout_dask.plans import Plan
+from handout_dask.report import Report
 from handout_dask.runtime.faults import rebuilt
+from handout_dask.runtime.lazy import Lazy
 from handout_dask.runtime.progress import Progress, show
 from handout_dask.runtime.runner import annotate, text_of
 
@@ -48,6 +52,9 @@ class Run:
         Names the run on its cluster.
     spans : list of Span
         What ran, attempt by attempt, in the order in which it ended.
+    replans : list of tuple
+        When what had not started was planned again: seconds since the run began, why,
+        the makespan expected then [s], and how many functions changed their node.
     """
 
     def __init__(
@@ -59,9 +66,12 @@ class Run:
         futures: Mapping[int, Any],
         kept: Collection[int],
         on_failure: str,
+        history: History,
     ) -> None:
         self.graph, self.plan, self.token = graph, plan, token
         self.spans: list[Span] = []
+        self.replans: list[tuple[float, str, float, int]] = []
+        self._history = history
         self._client = client
         self._futures = dict(futures)
         self._kept = frozenset(kept)
@@ -76,8 +86,11 @@ class Run:
         self._changed = asyncio.Event()
 
     # -------------------------------------------------------------------- records
-    def _take(self, records: list[tuple[Any, ...]]) -> None:
+    def _take(
+        self, records: list[tuple[Any, ...]], replans: Iterable[Any] = ()
+    ) -> None:
         """What the plugin saw; called in the client's event loop."""
+        self.replans += (tuple(row) for row in replans)
         for i, outcome, node, start, end, attempt, nbytes, fault in records:
             if not self._state[i]:
                 self._left -= 1
@@ -96,6 +109,7 @@ class Run:
                     text = f"{type(error).__name__}: {text_of(error)}"
                 span = Span(id, node, start, end, attempt, outcome, nbytes, text)
                 self.spans.append(span)
+                learn(self._history, self.plan, span, i)
         self._changed.set()
         if self._first_failed is not None and self._on_failure == "stop" and self._left:
             self._client.loop.add_callback(self._cancel_rest)
@@ -312,12 +326,12 @@ class Run:
     @property
     def results(self) -> Mapping[Hashable, Any]:
         """``{id: result}``; each is fetched when it is looked up."""
-        return _Lazy(self, self.__getitem__)
+        return Lazy(self, self.__getitem__)
 
     @property
     def functions(self) -> Mapping[Hashable, Any]:
         """``{id: Function}`` with results; each is fetched when it is looked up."""
-        return _Lazy(self, lambda id: self._do(self._executed, self._index(id)))
+        return Lazy(self, lambda id: self._do(self._executed, self._index(id)))
 
     async def _executed(self, i: int) -> Any:
         return replace(self._functions[i], results=await self._result(i))
@@ -346,6 +360,20 @@ class Run:
         """Seconds from submission to the last end that is known."""
         return max((span.end for span in self.spans), default=0.0)
 
+    def report(self, path: Any = None) -> Report:
+        """The plan against what happened; what has not ended yet is left out.
+
+        Parameters
+        ----------
+        path : path, optional
+            A file to write it to as well, as `Report.write` does.
+        """
+        replans = [(when, why) for when, why, *_ in self.replans]
+        made = Report.of(self.plan, self.spans, replans=replans)
+        if path is not None:
+            made.write(path)
+        return made
+
     def where(self, id: Hashable) -> str:
         """The node on which a function ran last, or is planned to run."""
         i = self._index(id)
@@ -365,25 +393,3 @@ class Run:
         done, failed, total = self.progress
         text = f"{self.status}, {done} of {total} done, {failed} failed"
         return f"<Run {self.token}: {text}>"
-
-
-class _Lazy(Mapping[Hashable, Any]):
-    """A mapping over the functions of a run whose values are fetched at look-up."""
-
-    def __init__(self, run: Run, get: Callable[[Hashable], Any]) -> None:
-        self._run, self._get = run, get
-
-    def __getitem__(self, id: Hashable) -> Any:
-        return self._get(id)
-
-    def __iter__(self) -> Iterator[Hashable]:
-        return (function.id for function in self._run.graph)
-
-    def __contains__(self, id: object) -> bool:
-        return id in self._run.graph
-
-    def __len__(self) -> int:
-        return len(self._run.graph)
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} results of {self._run!r}>"

@@ -257,6 +257,75 @@ def test_what_lost_its_only_node_waits_for_ever_and_the_rest_goes_on():
         assert np.isfinite(reconsider(there, nothing, 0.0, fixed=fixed).end).all()
 
 
+def nothing_of(plan):
+    """Begun, when nothing has."""
+    n = len(plan.node)
+    return Begun(np.full(n, -1), np.zeros(n, int), np.zeros(n), np.zeros(n))
+
+
+def on(plan, *nodes):
+    """The plan on other nodes."""
+    p = plan.problem.on(hd.Cluster(nodes))
+    return replace(plan, problem=p, node=carried(plan, p)[0])
+
+
+def test_functions_of_one_group_move_together():
+    functions = [
+        hd.Function("x", cost={"ssd": True}),
+        hd.Function("y", node=hd.with_function("x")),
+    ]
+    cluster = hd.Cluster([hd.Node("a", {"ssd": True})])
+    plan = heft(hd.Problem(hd.Graph(functions), cluster))
+    here = on(plan, hd.Node("a"), hd.Node("b", {"ssd": True}))
+    assert here.node.tolist() == [-1, -1]
+    for fixed in (False, True):
+        made = reconsider(here, nothing_of(plan), 0.0, fixed=fixed)
+        assert made.node.tolist() == [1, 1]
+
+
+def test_mates_of_what_has_begun_go_where_it_is():
+    functions = [hd.Function("x"), hd.Function("y", node=hd.with_function("x"))]
+    functions += [hd.Function("z")]
+    cluster = hd.Cluster([hd.Node("a"), hd.Node("b", speed=4)])
+    problem = hd.Problem(hd.Graph(functions), cluster)
+    plan = hd.Plan(problem, [1, 1, 1], [0] * 3, [0, 1, 2], [0.25, 1.25, 2.25])
+    begun = nothing_of(plan)
+    begun.node[0], begun.end[0] = 0, 1.0
+    for fixed in (False, True):
+        assert reconsider(plan, begun, 0.5, fixed=fixed).node.tolist() == [0, 0, 1]
+
+
+def test_what_reads_results_that_exist_does_not_wait_for_those_that_are_lost():
+    functions = [
+        hd.Function("lost", node="a"), hd.Function("there", ["lost"]),
+        hd.Function("reader", ["there"]), hd.Function("again", ["lost"]),
+    ]  # fmt: skip
+    cluster = hd.Cluster([hd.Node("a"), hd.Node("b")])
+    plan = heft(hd.Problem(hd.Graph(functions), cluster))
+    here = on(plan, hd.Node("b"))
+    begun, at = nothing_of(plan), plan.problem.where
+    begun.node[at["there"]], begun.end[at["there"]] = 0, 2.0
+    made = reconsider(here, begun, 2.0)
+    forever = {id for id, i in at.items() if np.isinf(made.end[i])}
+    assert forever == {"lost", "again"}
+    assert made.end[at["reader"]] == 3.0
+
+
+def test_who_goes_on_keeps_a_node_that_its_waiting_mates_can_use():
+    functions = [
+        hd.Function("lost", node="a"), hd.Function("x"),
+        hd.Function("y", ["lost"], node=hd.with_function("x"), cost={"ssd": True}),
+    ]  # fmt: skip
+    cluster = hd.Cluster([hd.Node("a"), hd.Node("c", {"ssd": True})])
+    plan = heft(hd.Problem(hd.Graph(functions), cluster))
+    at = plan.problem.where
+    others = [hd.Node("fast", speed=9), hd.Node("d", {"ssd": True})]
+    for fixed in (False, True):
+        made = reconsider(on(plan, *others), nothing_of(plan), 0.0, fixed=fixed)
+        assert (made.node[at["x"]], made.end[at["x"]]) == (1, 1.0)
+        assert np.isinf(made.end[[at["lost"], at["y"]]]).all()
+
+
 def test_without_nodes_everything_waits():
     plan = chain({}, {}, {})
     p = plan.problem.on(hd.Cluster([]))
@@ -317,16 +386,54 @@ def test_with_one_slot_the_latest_start_leaves_no_slack(checks, data):
     assert latest_starts(plan) - plan.start == pytest.approx(plan.slack, abs=1e-9)
 
 
-def test_slots_are_taken_after_who_left_them():
+def latest_of(functions, has, **more):
+    """By id, on one node."""
+    cluster = hd.Cluster([hd.Node("a", has)])
+    plan = heft(hd.Problem(hd.Graph(functions), cluster, **more))
+    return dict(zip(plan.problem.where, latest_starts(plan).tolist(), strict=True))
+
+
+def test_a_slot_is_that_of_what_is_read_or_of_who_left_it_longest_ago():
+    seconds = {"cpu_time": 1000}
     functions = [
-        hd.Function("long", cost={"cpu_time": 3000}),
-        hd.Function("short", cost={"cpu_time": 1000}),
-        hd.Function("next", ["short"], cost={"cpu_time": 1000}),
+        hd.Function("a", cost=seconds), hd.Function("b", cost={"cpu_time": 2000}),
+        hd.Function("reads b", ["b"], cost={"cpu_time": 2000}),
+    ]  # fmt: skip
+    assert latest_of(functions, {"cpu": 2}) == {"a": 3.0, "b": 0.0, "reads b": 2.0}
+    functions = [
+        hd.Function("a", cost=seconds), hd.Function("b", cost=seconds),
+        hd.Function("long", cost={"cpu_time": 4000}),
+        hd.Function("reads both", ["a", "b"], cost={"cpu_time": 2000}),
+        hd.Function("last", ["long"], cost=seconds),
+    ]  # fmt: skip
+    assert latest_of(functions, {"cpu": 3}) == {
+        "a": 2.0, "b": 2.0, "long": 0.0, "reads both": 3.0, "last": 4.0,
+    }  # fmt: skip
+    functions = [
+        hd.Function("a", cost=seconds), hd.Function("b", cost={"cpu_time": 2000}),
+        hd.Function("c", cost={"cpu_time": 1500}),
+        *(hd.Function(k, ["b"], cost={"cpu_time": 3000}) for k in "de"),
+    ]  # fmt: skip
+    assert latest_of(functions, {"cpu": 3}) == {
+        "a": 1.0, "b": 0.0, "c": 3.5, "d": 2.0, "e": 2.0,
+    }  # fmt: skip
+
+
+def test_where_more_than_slots_is_short_nothing_slips_behind_a_later_start():
+    functions = [
+        hd.Function("a", cost={"cpu_time": 1000}),
+        hd.Function("c", cost={"cpu_time": 9000, "x": 1}),
+        hd.Function("d", cost={"cpu_time": 3000, "x": 1}),
     ]
-    cluster = hd.Cluster([hd.Node("a", {"cpu": 2})])
-    plan = heft(hd.Problem(hd.Graph(functions), cluster))
-    late = dict(zip(plan.problem.where, latest_starts(plan).tolist(), strict=True))
-    assert late == {"long": 0.0, "short": 1.0, "next": 2.0}
+    late = latest_of(functions, {"cpu": 9, "x": 1})
+    assert late == {"a": 8.0, "c": 0.0, "d": 9.0}
+
+
+def test_what_is_held_leaves_no_room_to_slip_into():
+    functions = [hd.Function(k, cost={"memory": 40}) for k in "uv"]
+    held = [Held("a", 0.0, 10.0, {"memory": 60, "slots": 0, "cpu": 0})]
+    late = latest_of(functions, {"cpu": 2, "memory": 100}, held=held)
+    assert sorted(late.values()) == [0.0, 1.0]
 
 
 def test_what_never_runs_has_no_latest_start():
