@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from handout_dask.function import Function as Function
     from handout_dask.function import with_function as with_function
     from handout_dask.graph import Graph as Graph
+    from handout_dask.holding import Elastic as Elastic
     from handout_dask.node import Cluster as Cluster
     from handout_dask.node import Node as Node
     from handout_dask.plans import Plan as Plan
@@ -68,6 +69,7 @@ _MODULES = {
     ),
     "function": ("Function", "with_function"),
     "graph": ("Graph",),
+    "holding": ("Elastic",),
     "node": ("Cluster", "Node"),
     "plans": ("Plan", "check_plan", "plan"),
     "problem": ("Problem",),

@@ -104,6 +104,7 @@ class NodeBook:
 
     node: Node
     up: bool = True
+    expected: bool = False  # not up, but will be: functions wait for it
     running: dict[Member, float] = field(default_factory=dict)  # [cores]; has a slot
     # sent, for the next free slots in this order: [s] each is expected to take
     ahead: dict[Member, float] = field(default_factory=dict)

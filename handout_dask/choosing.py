@@ -68,7 +68,7 @@ def choose(
     at = now - run.since
     at -= max(LEAST_SLIP, SLIP * (run.last - at))
     wait = float("inf")  # until the first of those with inputs under way has them
-    rest = []  # that one, and who could not end until then
+    rest: list[tuple[int, bool]] = []  # that one, and who could not end until then
     for tries, i in enumerate(run.candidates(name)):
         if tries == TRIES:
             break

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from handout_dask.errors import GraphError
-from handout_dask.events import DONE, Span
+from handout_dask.events import DONE, Hold, Span
+from handout_dask.node import Cluster
 from handout_dask.plans import Plan
 
 
@@ -173,6 +174,18 @@ def fold_nodes(
             mean_ratio(ran.get(name, ())),
             sum(span.outcome != DONE for span in mine),
         )
+
+
+def held_money(cluster: Cluster, holds: Iterable[Hold]) -> float:
+    """Money for the time that nodes were held, each hold rounded up to the quantum."""
+    money = 0.0
+    for hold in holds:
+        seconds = hold.end - hold.start
+        if cluster.quantum:
+            seconds = math.ceil(seconds / cluster.quantum - 1e-9) * cluster.quantum
+        if hold.node in cluster.index:
+            money += seconds * cluster[hold.node].price / 3600.0
+    return money
 
 
 def mean_ratio(rows: Iterable[FunctionReport]) -> float | None:

@@ -76,8 +76,13 @@ class Dispatcher:
             for tracker in run.trackers[1:]:
                 tracker.register(node.name, node.capabilities)
         book = self.nodes.setdefault(node.name, NodeBook(node))
-        book.node, book.up = node, True
+        book.node, book.up, book.expected = node, True, False
         self._promote(book)
+
+    def expect_node(self, node: Node) -> None:
+        """A node is not there, but will be (again): functions wait for it."""
+        book = self.nodes.setdefault(node.name, NodeBook(node))
+        book.up, book.expected = False, True
 
     def add_run(self, spec: RunSpec, own: ResourceTracker | None = None) -> RunBook:
         """Open the books of a run, from now on; `own` is asked besides the shared
@@ -95,7 +100,7 @@ class Dispatcher:
         ]
         run.served = min(rivals, default=0.0)
         self.runs[spec.token] = run
-        for name in [name for name in run.queues if not self.is_up(name)]:
+        for name in [name for name in run.queues if not self.is_due(name)]:
             self._move_from(run, name)
         return run
 
@@ -115,7 +120,7 @@ class Dispatcher:
         """A node is gone; what may move, moves. Returns the nodes that got work."""
         if name not in self.nodes:
             return set()
-        self.nodes[name].up = False
+        self.nodes[name].up = self.nodes[name].expected = False
         touched: set[str] = set()
         for run in self.runs.values():
             touched |= self._move_from(run, name)
@@ -143,14 +148,17 @@ class Dispatcher:
         run = self.runs[token]
         if run.state[i] != state:
             self._enter(run, i, state)
-            if not self.is_up(run.node[i]):
+            if not self.is_due(run.node[i]):
                 self._move_from(run, run.node[i])
         return run.node[i]
 
     def started(self, token: str, i: int) -> str:
         """Word came that a function has its inputs and runs; returns its node."""
         run = self.runs[token]
-        self.nodes[run.node[i]].unsure.discard((token, i))
+        book = self.nodes[run.node[i]]
+        book.unsure.discard((token, i))
+        if (token, i) in book.running:
+            run.begin(i, self.now)
         return run.node[i]
 
     def ended(
@@ -308,6 +316,10 @@ class Dispatcher:
         """Whether a node is there."""
         return name in self.nodes and self.nodes[name].up
 
+    def is_due(self, name: str) -> bool:
+        """Whether functions may wait for a node: it is there, or expected."""
+        return self.is_up(name) or (name in self.nodes and self.nodes[name].expected)
+
     def _move_from(self, run: RunBook, name: str) -> set[str]:
         """Move what waits for a node that is gone to nodes that can run it."""
         touched: set[str] = set()
@@ -320,8 +332,8 @@ class Dispatcher:
             able = [run.able(k) for k in together]
             nodes = frozenset.intersection(*able)
             choice = min(
-                (self.nodes[n] for n in nodes if self.is_up(n)),
-                key=lambda book: (self._load(book), book.node.name),
+                (self.nodes[n] for n in nodes if self.is_due(n)),
+                key=lambda book: (not book.up, self._load(book), book.node.name),
                 default=None,
             )
             if choice is None:
@@ -359,7 +371,7 @@ class Dispatcher:
             if any(
                 run.state[k] not in (WAITING, READY) or node[k] != node[i]
                 for k in mates
-            ) or not self.is_up(node[i]):
+            ) or not self.is_due(node[i]):
                 node[i] = run.node[i]
             else:
                 moved.append(i)

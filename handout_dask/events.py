@@ -9,6 +9,23 @@ DONE, FAILED, LOST = OUTCOMES = ("done", "failed", "lost")
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """A node that was held: paid, whether it ran something or not.
+
+    Attributes
+    ----------
+    node : str
+        Its name.
+    start, end : float
+        Seconds since the run began.
+    """
+
+    node: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """One attempt of one function on one node; simulated and real runs emit the same.
 

@@ -167,6 +167,14 @@ class History:
             return None
         return math.exp(known.work_on(kind).expected())
 
+    def believed(
+        self, name: str, label: str, declared: float | None = None
+    ) -> float | None:
+        """Seconds at speed 1, if they are declared or this very function was seen."""
+        if declared is not None:
+            return declared * self.factor(name)
+        return self.seconds(name, label) if (name, label) in self._labels else None
+
     def node_factor(self, node: str) -> float:
         """How many times slower than believed a node is at the moment; 1.0 if calm."""
         return self.nodes.factor(node)

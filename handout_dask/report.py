@@ -18,9 +18,10 @@ from handout_dask.comparison import (
     NodeReport,
     fold_functions,
     fold_nodes,
+    held_money,
     mean_ratio,
 )
-from handout_dask.events import DONE, Span
+from handout_dask.events import DONE, Hold, Span
 from handout_dask.node import Cluster, Node
 from handout_dask.plans import Plan, bill
 
@@ -49,6 +50,12 @@ class Report:
         Nodes whose price is not known, which `money` leaves out.
     replans : tuple of (float [s], str)
         When, and why, what had not begun was planned anew.
+    holds : tuple of Hold
+        When nodes were held that start and end by plan, until the run ended. Where
+        nodes are billed as they are held, `money` is that of these; without any, that
+        of each node from first to last use.
+    held_money, whole_money : float
+        For those holds; and had all nodes of the plan been held until the run ended.
 
     Examples
     --------
@@ -79,6 +86,9 @@ class Report:
     planned_money: float
     unpriced: tuple[str, ...]
     replans: tuple[tuple[float, str], ...]
+    holds: tuple[Hold, ...] = ()
+    held_money: float = 0.0
+    whole_money: float = 0.0
 
     @staticmethod
     def of(
@@ -86,6 +96,7 @@ class Report:
         spans: Iterable[Span],
         *,
         replans: Iterable[tuple[float, str]] = (),
+        holds: Iterable[Hold] = (),
         ended: float | None = None,
         nodes: Iterable[Node] = (),
     ) -> Report:
@@ -100,6 +111,8 @@ class Report:
             never began.
         replans : iterable of (float [s], str)
             When and why it was planned anew.
+        holds : iterable of Hold
+            When nodes were held; what is after the end of the run is not counted.
         ended : float, optional
             When the run ended [s]; default: when the last attempt did.
         nodes : iterable of Node
@@ -126,17 +139,29 @@ class Report:
         start = np.array([span.start for span in paid], dtype=float)
         end = np.array([span.end for span in paid], dtype=float)
         last = max((span.end for span in spans), default=0.0)
+        makespan = float(last if ended is None else ended)
+        held = tuple(
+            Hold(hold.node, hold.start, min(hold.end, makespan))
+            for hold in holds
+            if hold.start < makespan
+        )
+        paid_for = bill(cluster, where, start, end)
+        by_holds = held_money(cluster, held)
+        whole = [Hold(node.name, 0.0, makespan) for node in known.nodes]
         return Report(
             plan,
             spans,
             functions,
             tuple(fold_nodes(plan, functions, spans)),
-            float(last if ended is None else ended),
+            makespan,
             plan.makespan,
-            bill(cluster, where, start, end),
+            by_holds if held and cluster.billing == "held" else paid_for,
             plan.money,
             tuple(sorted({span.node for span in spans} - {*cluster.index})),
             tuple((float(when), str(why)) for when, why in replans),
+            held,
+            by_holds,
+            held_money(cluster, whole),
         )
 
     def __getitem__(self, id: Hashable) -> FunctionReport:
@@ -203,6 +228,11 @@ class Report:
             "planning_time": self.plan.planning_time,
             "unpriced": [*self.unpriced],
             "replans": [{"when": when, "why": why} for when, why in self.replans],
+            "held_money": self.held_money if self.holds else None,
+            "whole_money": self.whole_money,
+            "holds": [
+                {"node": x.node, "start": x.start, "end": x.end} for x in self.holds
+            ],
             "nodes": [row.as_dict() for row in self.nodes],
             "functions": [row.as_dict() for row in self.functions],
         }
@@ -221,6 +251,12 @@ class Report:
             f"{self.done} of {len(self)} functions done, {self.moved} moved, "
             f"{self.failures} attempts failed, {len(self.replans)} replans"
         )
+        if self.holds:
+            seconds = sum(hold.end - hold.start for hold in self.holds)
+            yield (
+                f"nodes held for {seconds:.6g} s in all, money {self.held_money:.6g}; "
+                f"all held all the time {self.whole_money:.6g}"
+            )
         yield _line("node", "functions (planned)", "busy (planned) [s]", "failures")
         rows = self.nodes
         if len(rows) > MOST:

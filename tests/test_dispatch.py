@@ -233,6 +233,18 @@ def test_lost_node_moves_its_functions_and_returns_what_they_held() -> None:
     assert sent(books, "b") == [("r", 0)]
 
 
+@pytest.mark.parametrize("told", ["waiting", "ready"])
+def test_what_a_lost_node_ran_moves_once_it_is_to_be_run_again(told: str) -> None:
+    books = dispatcher(Node("a", {"cpu": 1}), Node("b", {"cpu": 1}))
+    run = books.add_run(spec("r", ["a"], able=[frozenset("ab")]))
+    books.ready("r", 0)
+    assert sent(books, "a") == [("r", 0)]
+    assert books.lose_node("a") == set()
+    assert run.node == ["a"]
+    assert getattr(books, told)("r", 0) == "b"
+    assert books.nodes["a"].running == {}
+
+
 def test_pinned_functions_wait_for_their_node() -> None:
     books = dispatcher(Node("a", {"cpu": 1}), Node("b", {"cpu": 1}))
     books.add_run(spec("r", ["a"] * 2, able=[frozenset("ab")], pinned=frozenset({0})))

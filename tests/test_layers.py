@@ -30,9 +30,25 @@ ANYTHING = {"__init__", "cli"}
 # Top-level modules from the ground up: each imports only what stands before it.
 ORDER = [
     "errors", "costs", "retry", "function", "standins", "graph", "edges", "outline",
-    "node", "held", "lacks", "problem", "rules", "shelves", "slack", "plans", "offers", "explanation",
-    "events", "slowness", "history", "comparison", "report",
+    "node", "held", "tracker", "traffic", "begun", "books", "choosing", "dispatch",
+    "lacks", "problem", "room", "rules", "shelves", "slack", "plans", "offers",
+    "explanation", "events", "player", "loss", "steering", "simulation", "slowness",
+    "history", "learned", "comparison", "report",
 ]  # fmt: skip
+
+# In these folders none of the table imports what stands behind it.
+ORDER_IN = {
+    "allocators": [
+        "compiling", "decoder", "remains", "timeline", "kernel", "latest", "moves",
+        "oneport", "engine", "instance", "annealing", "search", "controller",
+        "makespan", "cost", "objective", "revision",
+    ],
+    "runtime": [
+        "erring", "faults", "nodes", "runner", "records", "lower", "inputs", "keys",
+        "roster", "sender", "replanner", "submission", "plugin", "client",
+        "connection", "executor", "installed",
+    ],
+}  # fmt: skip
 
 # Packages of extras, imported inside the functions that need them.
 EXTRAS = {"demo": {"skimage"}}
@@ -146,6 +162,25 @@ def test_modules_of_the_core_stand_in_order():
             if name.startswith("handout_dask.") and not late
         }
         assert mine <= set(ORDER[:k]), module
+
+
+@pytest.mark.parametrize("folder", ORDER_IN)
+def test_modules_of_a_folder_stand_in_order(folder):
+    table = ORDER_IN[folder]
+    for k, module in enumerate(table):
+        mine = {
+            name.removeprefix(f"handout_dask.{folder}.").partition(".")[0]
+            for name, late in imports_of(ROOT / folder / f"{module}.py")
+            if name.startswith(f"handout_dask.{folder}.") and not late
+        }
+        assert mine.isdisjoint(table[k:]), module
+
+
+def test_what_decides_over_live_runs_knows_no_clock_and_no_chance():
+    """That they know no Dask is a law of their rings."""
+    for module in ("books", "choosing", "dispatch", "traffic", "allocators/revision"):
+        names = {name for name, _ in imports_of(ROOT / f"{module}.py")}
+        assert names.isdisjoint({"time", "datetime", "random", "logging", "asyncio"})
 
 
 def test_imports_are_not_circular():

@@ -25,10 +25,11 @@ from handout_dask.problem import Problem
 
 SOWING = 0.2  # share of the search that makes first plans
 POOL = 8  # of these are kept and annealed in turn
-CYCLE = 1000  # moves for each function, in one annealing
+CYCLE = 700  # moves for each function, in one annealing
 HOT, COLD = 0.1, 0.0003  # share of the value that a move may worsen it by, at most
 HOT_EACH, COLD_EACH = 5.0, 0.03  # the same, divided by the number of functions
 FULL_HEAT = 1500  # moves for each function that begin hot; fewer begin colder
+WARMTH = 0.7, 0.35, 0.2  # of annealings in turn, as graphs differ in what helps
 CHUNKS = 100  # looks at the clock
 KINDS_OF_RANK = ("mean", True), ("best", True), ("mean", False)  # by, transfer
 
@@ -245,8 +246,10 @@ class Annealer:
         while (passed := meter.passed()) < 1.0:
             left = rate * (1.0 - passed)
             cycles = max(1, round(left / n / CYCLE))
-            heat = max(cold, hot * min(1.0, left / cycles / n / FULL_HEAT))
-            self.cycle(number, meter, passed + (1.0 - passed) / cycles, heat, cold)
+            heat = hot * min(1.0, left / cycles / n / FULL_HEAT)
+            heat *= WARMTH[number % len(WARMTH)]
+            end = passed + (1.0 - passed) / cycles
+            self.cycle(number, meter, end, max(cold, heat), cold)
             number += 1
 
 

@@ -17,7 +17,8 @@ from handout_dask.allocators.decoder import arrival, decode
 CRITICAL = 0.8  # to begin with a function of the critical path, not with any
 SEVERAL = 0.3  # to move several related functions at once,
 TOGETHER = 0.5  # ... all to one node, instead of each to where it ends first,
-MOST = 6  # ... at most so many
+MOST = 6  # ... at most so many,
+MANY, RARELY = 36, 0.1  # ... or so many; how often that is
 AVOID = 0.2  # ... away from the node of the first
 SWAP = 0.3  # to exchange the nodes of two functions
 ANYWHERE, NEARBY = 0.4, 0.3  # to move one to any node; to that of a neighbour; else
@@ -185,7 +186,7 @@ def pick_several(
 ) -> Any:
     """Pick functions around v: near in the order, or in the graph."""
     f = p.functions
-    size = 1 + below(random, MOST)
+    size = 1 + below(random, MANY if draw(random) < RARELY else MOST)
     chance = draw(random)
     count = pick(p, rows, picked, 0, v)
     if chance < 0.33:

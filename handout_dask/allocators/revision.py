@@ -5,6 +5,7 @@ In between are nodes by name, in the books, and by number, in a Problem.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -105,14 +106,11 @@ def revise(
         Seconds since the run began: with `fixed`, they leave their nodes if that is
         needed to keep it, as cheaply as is found.
     """
-    chosen = outline.option_ptr[:-1] + option
-    known = outline.option_work if work is None else work
-    only = np.full(len(known), np.inf)
-    only[chosen] = known[chosen]
     later = [
         Held(h.node, h.start + stand.now, h.end + stand.now, h.demand) for h in held
     ]
-    problem = Problem(outline, cluster).on(cluster, held=later, work=only)
+    every = Problem(outline, cluster).on(cluster, held=later, work=work)
+    problem, option = _narrowed(every, option), np.zeros_like(option)
     node = np.array([cluster.index.get(name, NOT_YET) for name in stand.node])
     begun = _begun(stand, node, option)
     ends = np.isfinite(stand.end)
@@ -148,6 +146,17 @@ def revise(
     )
 
 
+def _narrowed(problem: Problem, option: np.ndarray) -> Problem:
+    """The problem, in which functions have one alternative each: that which runs."""
+    chosen = problem.option_ptr[:-1] + option
+    out = copy.copy(problem)
+    out.option_ptr = np.arange(len(chosen) + 1)
+    out.option_work = problem.option_work[chosen]
+    out.option_class = problem.option_class[chosen]
+    out.option_guessed = problem.option_guessed[chosen]
+    return out
+
+
 def _begun(stand: Stand, node: np.ndarray, option: np.ndarray) -> Begun:
     waits = (stand.state == WAITING) | (stand.state == READY)
     start, end = stand.start.copy(), stand.end.copy()
@@ -159,7 +168,7 @@ def _begun(stand: Stand, node: np.ndarray, option: np.ndarray) -> Begun:
             free[node[i]] = min(free.get(node[i], np.inf), end[i])
     for i in running:
         if i in stand.ahead:
-            seconds = end[i] - start[i]
+            seconds = end[i] - start[i] if np.isfinite(end[i]) else 0.0
             start[i] = max(stand.now, free.get(node[i], stand.now))
             end[i] = free[node[i]] = start[i] + seconds
     never = ~waits & (stand.state != SENT) & (stand.state != DONE)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from time import time
 from typing import Any
 
+from dask.utils import key_split
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol import pickle, to_serialize
 from tornado.ioloop import PeriodicCallback
@@ -26,10 +27,11 @@ from tornado.ioloop import PeriodicCallback
 from handout_dask.allocators import Allocator, get_allocator
 from handout_dask.allocators.makespan import Time
 from handout_dask.books import DONE, ENDED, GONE
+from handout_dask.costs import NO_COST
 from handout_dask.errors import CostError, HandoutError
 from handout_dask.held import Held
+from handout_dask.history import History, kind_of
 from handout_dask.node import Cluster, Node
-from handout_dask.problem import Problem
 from handout_dask.runtime.erring import err
 from handout_dask.runtime.gathered import LEFT, AdoptedRun, Batch, gather, plan_batch
 from handout_dask.runtime.gathered import cost_of as cost_of_task
@@ -39,6 +41,7 @@ from handout_dask.runtime.sender import PARKED
 logger = logging.getLogger(__name__)
 
 GATHER = 0.005  # s for which tasks are gathered before they are planned together
+LIGHT = 0.005  # s; a graph whose tasks take less on average is not worth a plan
 LOOK = 500  # ms between looks at what no event told of
 PATIENCE = 5.0  # s without its node, after which a task that any node can run is Dask's
 
@@ -69,6 +72,7 @@ class Adopter(SchedulerPlugin):
         self._settings: dict[str, Settings] = {}  # by owner
         self._owners: dict[str, str] = {}  # by client
         self._owner_of: dict[Any, str] = {}  # of each task that may be adopted
+        self._light: dict[Any, str] = {}  # tasks left to Dask, by name, to learn from
         self._pending: dict[Any, None] = {}  # parked, to be planned
         self._in_plan: set[Any] = set()  # parked, being planned
         self._is_due = False
@@ -110,11 +114,11 @@ class Adopter(SchedulerPlugin):
             return
         self._owners.pop(settings.client, None)
         mine = [key for key, other in self._owner_of.items() if other == owner]
-        self._disown(mine)
-        self._give_back(mine)
         for run in self._runs():
             if run.owner == owner:
                 self._close_run(run)
+        self._disown(mine)
+        self._give_back(mine)
         if not self._settings:
             self._end()
 
@@ -124,6 +128,7 @@ class Adopter(SchedulerPlugin):
         handlers = self._scheduler.stream_handlers
         if handlers.get("long-running") == self._long_running:
             handlers["long-running"] = self._dask_long_running
+        self._light.clear()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -136,8 +141,9 @@ class Adopter(SchedulerPlugin):
     def restart(self, scheduler: Any) -> None:
         """All tasks are gone."""
         for run in self._runs():
-            self._host._drop(run.spec.token)
+            self._host.follower.drop(run.spec.token)
         self._owner_of.clear()
+        self._light.clear()
         self._pending.clear()
         self._in_plan.clear()
 
@@ -153,18 +159,73 @@ class Adopter(SchedulerPlugin):
         if owner is None:
             return
         learn, known = self._settings[owner].learn, self._owner_of
+        fresh, costed = [], False
         for key in tasks:
             task = scheduler.tasks[key]
             if key in known or task.state != "released" or not _is_ours(task):
                 continue
-            if learn or HANDOUT in (task.annotations or ()):
-                if self._host.keys.run_of(key) is None:
-                    known[key] = owner
+            has_cost = HANDOUT in (task.annotations or ())
+            if (learn or has_cost) and self._host.keys.run_of(key) is None:
+                fresh.append(key)
+                costed |= has_cost
+        if costed or not self._lighten(fresh):
+            known.update(dict.fromkeys(fresh, owner))
+
+    def _lighten(self, keys: list[Any]) -> bool:
+        """Leave a graph without costs to Dask if its tasks are known to take no time.
+
+        What a plan could win is less than what it costs to follow it. Their times are
+        learned all the same, so that they are planned if that changes.
+        """
+        named = {key: key_split(key) for key in keys}
+        history = self._host.replanner.history
+        seconds = {name: history.seconds(name) for name in set(named.values())}
+        known = [s for s in map(seconds.get, named.values()) if s is not None]
+        if len(known) < len(keys) or sum(known) > LIGHT * len(known):
+            return False
+        self._light.update(named)
+        return True
+
+    def _learn(self, key: Any, about: dict[str, Any]) -> None:
+        """Learn how long a task of Dask's took."""
+        name, worker = self._light.pop(key), about.get("worker")
+        spans = [s for s in about.get("startstops") or () if s["action"] == "compute"]
+        book = self._host.dispatcher.nodes.get(self._host.names.get(worker, ""))
+        if spans and book is not None:
+            seconds = spans[-1]["stop"] - spans[0]["start"]
+            node = book.node
+            self._host.replanner.history.observe(
+                name, str(key), kind_of(node), seconds, speed=node.speed
+            )
+
+    def inputs_came(self, name: str) -> None:
+        """Inputs are on a node; perhaps all of a task that was sent there before.
+
+        A function of ours says when it starts; other tasks do not.
+        """
+        host = self._host
+        for token, i in list(host.dispatcher.nodes[name].unsure):
+            run, address = host.runs.get(token), host.address.get(name)
+            if isinstance(run, AdoptedRun) and address is not None:
+                key = run.key(i)
+                if key in self._scheduler.tasks:
+                    if host.inputs.arrives(key, address) <= 0.0:
+                        host.dispatcher.started(token, i)
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """A worker is there; perhaps tasks wait for the first."""
+        self._plan_soon()
 
     def transition(
         self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
     ) -> None:
         """A task changed its state; comes after the host's own hook."""
+        if key in self._light:
+            if finish == "memory":
+                self._learn(key, kwargs)
+            elif finish in ("erred", "forgotten"):
+                del self._light[key]
+            return
         if key not in self._owner_of:
             return
         found = self._host.keys.find(key)
@@ -379,11 +440,16 @@ class Adopter(SchedulerPlugin):
         """Close the books of a run; what is left of it, is Dask's."""
         if run.spec.token not in self._host.runs:
             return
-        self._host._drop(run.spec.token)
+        self._host.follower.drop(run.spec.token)
         keys = (run.keys or [])[run.inputs :]
         if run.book.left:
             self._disown(keys)
-        self._give_back(key for key in keys if self._host.keys.find(key) is None)
+        again = {*self._pending, *self._in_plan}  # others of the same keys
+        self._give_back(
+            key
+            for key in keys
+            if key not in again and self._host.keys.find(key) is None
+        )
 
 
 def _is_ours(task: Any, ours: bool = False) -> bool:
@@ -396,9 +462,6 @@ def _is_ours(task: Any, ours: bool = False) -> bool:
 
 def _warm() -> None:
     """Compile what planning needs, before somebody waits for it."""
-    from handout_dask.runtime.gathered import NO_COST, Batch
-    from handout_dask.history import History
-
     batch = Batch(["a", "b"], [NO_COST] * 2, ["a", "b"], [set(), {0}])
     nodes = Cluster([Node("n0", {"cpu": 1}), Node("n1", {"cpu": 1})])
     plan_batch(batch, 0, Time(), False, nodes, [], History())

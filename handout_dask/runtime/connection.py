@@ -11,8 +11,10 @@ from distributed.comm import get_address_host_port
 from distributed.protocol import pickle
 
 from handout_dask.errors import HandoutError
+from handout_dask.holding import Elastic
 from handout_dask.node import Cluster
 from handout_dask.runtime.client import install
+from handout_dask.runtime.fleet import Fleet, check_elastic
 from handout_dask.runtime.records import NAME
 from handout_dask.runtime.supervisor import Supervisor
 
@@ -30,6 +32,8 @@ class Connection:
         For a client that is made here.
     asynchronous : bool
         Whether it is opened by ``async with`` in a running event loop.
+    elastic : Elastic, optional
+        How nodes start and end by plan; default: they don't.
 
     Attributes
     ----------
@@ -49,10 +53,15 @@ class Connection:
         declared: Cluster | None,
         security: Any,
         asynchronous: bool,
+        elastic: Elastic | None = None,
     ) -> None:
+        if elastic is not None:
+            check_elastic(cluster, declared)
         self.id = uuid.uuid4().hex[:12]
         self.declared = declared
         self.supervisor: Supervisor | None = None
+        self._elastic = elastic
+        self._fleet: Fleet | None = None
         self._given, self._security = cluster, security
         self._owns_client = not isinstance(cluster, Client)
         self._state = "new"
@@ -98,7 +107,15 @@ class Connection:
                 self.declared.nodes if self.declared else None,
                 security=self._security,
                 asynchronous=self.asynchronous,
+                first=self._first_nodes(),
             )
+
+    def _first_nodes(self) -> list[str] | None:
+        """The embedded nodes to start at once: the cheapest if elastic; None is all."""
+        if self._elastic is None or self.declared is None:
+            return None
+        cheap = sorted(self.declared.nodes, key=lambda node: node.price)
+        return [node.name for node in cheap[: self._elastic.least]]
 
     def _connect(self) -> Client:
         if isinstance(self._given, Client):
@@ -132,7 +149,21 @@ class Connection:
         if self.declared is not None and self.supervisor is None:
             await self._check_declared(self.declared)
         self.client.subscribe_topic(f"{NAME}/{self.id}", self._receive)
+        if self._elastic is not None:
+            await self._begin_elastic(self._elastic)
         self._state = "open"
+
+    async def _begin_elastic(self, elastic: Elastic) -> None:
+        """Let nodes start and end by plan."""
+        assert self.declared is not None  # checked at the beginning
+        if self.supervisor is not None:
+            cluster, specs = self.supervisor.cluster, self.supervisor.specs
+            self._fleet = Fleet(cluster, self.declared, elastic, specs, given=False)
+        else:
+            given = self._given
+            cluster = given.cluster if isinstance(given, Client) else given
+            self._fleet = Fleet(cluster, self.declared, elastic)
+        await self._fleet.begin(self.client, self.id)
 
     async def _check_declared(self, declared: Cluster) -> None:
         """Some declared node must be a worker's, or all names are wrong."""
@@ -172,6 +203,8 @@ class Connection:
 
     async def _leave(self) -> None:
         await self._cancel_all()
+        if self._fleet is not None:
+            await self._fleet.end()
         self.client.unsubscribe_topic(f"{NAME}/{self.id}")
         await self.client.scheduler.handout_leave(owner=self.id)
 

@@ -25,14 +25,16 @@ def err(scheduler: Scheduler, key: Any, stimulus: str, **why: Any) -> None:
     scheduler.transitions(found, stimulus)
 
 
-def strand(scheduler: Scheduler, key: Any, node: str, grace: float) -> None:
+def strand(
+    scheduler: Scheduler, key: Any, node: str, grace: float, why: str = ""
+) -> None:
     """Fail a parked function whose only node is gone for too long."""
     task = scheduler.tasks.get(key)
     if task is None or task.state != "no-worker":
         return  # it waits for a function that will fail, or be computed elsewhere
     error = NodeLostError(
         f"function {label_of(task)} can run only on node {node!r}, which is gone for "
-        f"{grace:g} s"
+        f"{grace:g} s{': ' if why else ''}{why}"
     )
     raised = to_serialize(pickle.dumps(error))
     err(scheduler, key, f"handout-node-lost-{time()}", exception=raised)

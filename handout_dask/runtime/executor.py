@@ -14,20 +14,23 @@ from distributed.protocol import pickle
 from handout_dask.allocators import get_allocator
 from handout_dask.allocators.makespan import Time
 from handout_dask.errors import AllocationError, GraphError, HandoutError
+from handout_dask.events import Hold
 from handout_dask.explanation import Explanation, explain
 from handout_dask.graph import Graph
 from handout_dask.history import History
+from handout_dask.holding import Elastic
 from handout_dask.learned import with_learned
 from handout_dask.node import Cluster
 from handout_dask.plans import Plan, allocate
 from handout_dask.problem import Held, Problem
 from handout_dask.retry import RetryPolicy
-from handout_dask.runtime.client import submit_graph
+from handout_dask.runtime.client import submit_graph, wanted_futures
 from handout_dask.runtime.connection import Connection
 from handout_dask.runtime.lower import lower
 from handout_dask.runtime.run import Run
 from handout_dask.runtime.submission import (
     Turn,
+    check_settings,
     declared_cluster,
     kept_of,
     pickle_tracker,
@@ -35,8 +38,6 @@ from handout_dask.runtime.submission import (
     sinks_of,
 )
 from handout_dask.tracker import ResourceTracker
-
-ON_FAILURE = ("finish", "stop", "ignore")
 
 
 class Executor(Connection):
@@ -73,6 +74,9 @@ class Executor(Connection):
         For allocators that draw random numbers; the present ones draw none.
     asynchronous : bool
         As for Dask's Client: use ``async with``, and await what takes time.
+    elastic : bool or Elastic
+        Whether declared nodes that no plan needs are ended, with their results brought
+        elsewhere, and started in time when one does; at first the cheapest node runs.
 
     Examples
     --------
@@ -97,19 +101,9 @@ class Executor(Connection):
         adaptive: bool = True,
         seed: int | None = None,
         asynchronous: bool = False,
+        elastic: bool | Elastic = False,
     ) -> None:
-        if on_failure not in ON_FAILURE:
-            raise HandoutError(f"on_failure={on_failure!r} must be one of {ON_FAILURE}")
-        if max_concurrency is not None and (
-            not isinstance(max_concurrency, int)
-            or isinstance(max_concurrency, bool)
-            or max_concurrency < 1
-        ):
-            raise HandoutError(
-                f"max_concurrency={max_concurrency!r} must be an integer above 0"
-            )
-        if retry is not None and not isinstance(retry, RetryPolicy):
-            raise HandoutError(f"retry={retry!r} must be a RetryPolicy")
+        check_settings(on_failure, max_concurrency, retry)
         self.allocator = get_allocator(allocator)
         self._named = allocator if isinstance(allocator, str) else self.allocator
         self.retry, self.on_failure = retry, on_failure
@@ -120,11 +114,15 @@ class Executor(Connection):
             weakref.WeakValueDictionary()
         )
         self._lock = asyncio.Lock()
-        super().__init__(cluster, declared_cluster(nodes), security, asynchronous)
+        super().__init__(
+            cluster, declared_cluster(nodes), security, asynchronous,
+            Elastic.of(elastic),
+        )  # fmt: skip
 
     async def _cancel_all(self) -> None:
         for run in list(self._runs.values()):
-            await run._cancel()
+            if not run.detached:
+                await run._cancel()
 
     def __repr__(self) -> str:
         return f"<Executor {self.id} by {self.allocator!r} on {self.where}>"
@@ -183,7 +181,8 @@ class Executor(Connection):
         keep : {"all", "sinks"} or iterable of ids
             Which results outlive their consumers.
         detached : bool
-            Whether the run outlives its client; not built yet, so True is refused.
+            Whether the run goes on, and keeps its results, when this executor and its
+            client are gone, until a run that `attach` gives is released.
         priority : int
             Of runs that compete for a node those of higher priority go first.
         weight : float
@@ -196,9 +195,51 @@ class Executor(Connection):
         GraphError
             If a function can't be sent, or `keep` names one that does not exist.
         """
-        if detached:
-            raise HandoutError("detached=True is not built yet; leave it out")
-        return self._do(self._submit, graph, keep, Turn.checked(priority, weight))
+        if detached and self.supervisor is not None:
+            raise HandoutError(
+                "detached=True needs a cluster that outlives this executor: give one"
+            )
+        turn = Turn.checked(priority, weight)
+        return self._do(self._submit, graph, keep, turn, bool(detached))
+
+    def attach(self, token: str) -> Any:
+        """The Run of a detached run, by whomever it was submitted; see ``Run.token``.
+
+        Raises
+        ------
+        HandoutError
+            If the cluster knows no such run.
+        """
+        return self._do(self._attach, token)
+
+    def runs(self) -> Any:
+        """The runs on the cluster that have not been released.
+
+        Returns
+        -------
+        list of dict
+            ``token``, ``detached``, and how many functions are ``done``, have
+            ``failed``, have ``ended`` in any way, and are in ``total``.
+        """
+        return self._do(self._list_runs)
+
+    async def _list_runs(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await self.client.scheduler.handout_runs()
+        return list(found)
+
+    async def _attach(self, token: str) -> Run:
+        state = await self.client.scheduler.handout_attach(token=token, owner=self.id)
+        graph, plan, kept, on_failure = pickle.loads(state["keepsake"])
+        index = {tuple(key): i for i, key in state["keys"]}
+        made = wanted_futures(self.client, index)
+        futures = {index[key]: future for key, future in made.items()}
+        run = Run(
+            self.client, graph, plan, token, futures, kept, on_failure, self.history,
+            detached=True,
+        )  # fmt: skip
+        self._runs[token] = run
+        run._take(state["records"], state["replans"])
+        return run
 
     def execute(
         self,
@@ -267,7 +308,7 @@ class Executor(Connection):
     async def _problem(self, graph: Graph) -> Problem:
         if not isinstance(graph, Graph):
             raise GraphError(f"an executor runs a Graph, not {type(graph).__name__}")
-        state = await self.client.scheduler.handout_nodes(owner=self.id)
+        state = await self.client.scheduler.handout_nodes(owner=self.id, away=True)
         cluster = pickle.loads(state["cluster"])
         held = [Held(*row) for row in pickle.loads(state["held"])]
         history, cost = self.history, state["cost"]
@@ -289,7 +330,9 @@ class Executor(Connection):
             planned = made[id].node
         return explain(problem, id, planned)
 
-    async def _submit(self, graph: Graph, keep: Any, turn: Turn) -> Run:
+    async def _submit(
+        self, graph: Graph, keep: Any, turn: Turn, detached: bool = False
+    ) -> Run:
         async with self._lock:  # so that of two plans the second sees the first
             plan = await self._plan(graph)
             problem = plan.problem
@@ -317,12 +360,18 @@ class Executor(Connection):
                     self.client, graph, plan, token, {}, (), self.on_failure,
                     self.history,
                 )  # fmt: skip
+            sinks = sinks_of(problem)
+            keepsake = None
+            if detached:
+                what = graph, plan, kept, self.on_failure
+                keepsake = await _offload(lambda: pickle.dumps(what))
             await self.client.scheduler.handout_submit(
                 spec=pickle.dumps(spec),
                 owner=self.id,
                 tracker=self._tracker,
+                keepsake=keepsake,
+                wanted=sorted(kept | sinks) if detached else None,
             )
-            sinks = sinks_of(problem)
             wanted = {lowered.keys[i]: i for i in kept | sinks}
             rank = dict(zip(lowered.keys, spec.rank, strict=True))
             rank.update((key, 0) for key in lowered.cut_keys)
@@ -332,7 +381,7 @@ class Executor(Connection):
             by_index = {wanted[key]: future for key, future in futures.items()}
             run = Run(
                 self.client, graph, plan, token, by_index, kept, self.on_failure,
-                self.history,
+                self.history, detached,
             )  # fmt: skip
             self._runs[token] = run
             return run
@@ -345,6 +394,7 @@ class Executor(Connection):
         _, message = event
         run = self._runs.get(message["token"])
         if run is not None:
+            run.holds = [Hold(*row) for row in message["holds"]]
             run._take(message["records"], message["replans"])
 
 

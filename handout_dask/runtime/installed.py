@@ -100,9 +100,9 @@ def install(
 ) -> Installed:
     """Let an allocator place and order what a client computes by Dask.
 
-    Delayed, arrays, bags, dataframes and futures: tasks with a `cost` run where and when
-    the allocator's plan says, as the functions of a Graph do; several small graphs that
-    are submitted within milliseconds are planned together.
+    Delayed, arrays, bags, dataframes and futures: tasks with a `cost` run where and
+    when the allocator's plan says, as the functions of a Graph do; small graphs that
+    are submitted within milliseconds of each other are planned together.
 
     Parameters
     ----------

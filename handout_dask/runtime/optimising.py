@@ -42,19 +42,19 @@ def optimize_array(dsk: Any, keys: Any, **kwargs: Any) -> Any:
 
 def optimize_delayed(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     """Dask's optimisation of delayed, without fusion where there are costs."""
-    from dask import delayed
+    from dask.delayed import optimize
 
     if not has_costs(dsk):
-        return delayed.optimize(dsk, keys, **kwargs)
+        return optimize(dsk, keys, **kwargs)
     return dsk.cull(set(_listed(keys)))
 
 
 def optimize_bag(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     """Dask's optimisation of bags; none where there are costs."""
-    from dask.bag import core
+    from dask.bag.core import optimize
 
     if not has_costs(dsk):
-        return core.optimize(dsk, keys, **kwargs)
+        return optimize(dsk, keys, **kwargs)
     return dsk.cull(set(_listed(keys)))
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import astuple
 from time import time
 from typing import Any
 
@@ -23,10 +24,13 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol import pickle
 from tornado.ioloop import PeriodicCallback
 
-from handout_dask.books import DONE, ENDED, FAILED, GONE, WAITING
+from handout_dask.books import ENDED
 from handout_dask.dispatch import Dispatcher
 from handout_dask.runtime.adopted import Adopter
-from handout_dask.runtime.erring import fault_of, strand
+from handout_dask.runtime.detached import Detached
+from handout_dask.runtime.elastic import Keeper
+from handout_dask.runtime.erring import strand
+from handout_dask.runtime.follower import Follower
 from handout_dask.runtime.inputs import Inputs
 from handout_dask.runtime.keys import Keys
 from handout_dask.runtime.records import NAME, LiveRun
@@ -43,7 +47,6 @@ GRACE = 10.0  # s that a pinned function waits for its node to return
 TICK = 500  # ms between looks at what no event told of: paused workers, lost nodes
 WATCH = 100  # ms between looks for functions that are late
 RPCS = ("join", "leave", "nodes", "submit", "cancel", "forget")
-FLUSH = 0.05  # s for which records are gathered before they go to the client
 
 
 class HandoutPlugin(SchedulerPlugin):
@@ -83,7 +86,17 @@ class HandoutPlugin(SchedulerPlugin):
             self._revised,
             scheduler.loop,
         )
+        self.follower = Follower(
+            scheduler, self.dispatcher, self.runs, self.keys, self.address,
+            self.sender, self.inputs, self.replanner, self.roster.holding,
+        )  # fmt: skip
+        self.detached = Detached(scheduler, self.runs, self.follower.flush)
+        scheduler.handlers["handout_attach"] = self.detached.rpc_attach
+        scheduler.handlers["handout_runs"] = self.detached.rpc_runs
         self.adopter = Adopter(self)
+        self.keeper = Keeper(
+            scheduler, self.dispatcher, self.roster, self.sender, self.replanner
+        )
         for address in scheduler.workers:
             self.add_worker(scheduler, address)
         self.timers = [
@@ -97,8 +110,9 @@ class HandoutPlugin(SchedulerPlugin):
         for timer in self.timers:
             timer.stop()
         self.adopter.stop()
+        self.keeper.stop()
         self.replanner.close()
-        for what in RPCS:
+        for what in (*RPCS, "attach", "runs"):
             self.scheduler.handlers.pop(f"handout_{what}", None)
         self.inputs.stop()
 
@@ -115,12 +129,19 @@ class HandoutPlugin(SchedulerPlugin):
         if self.roster.withdraw(owner):
             self._look_at_workers()
         for token, run in list(self.runs.items()):
-            if run.owner == owner:
-                self._drop(token)
-                self._unpark(run)
+            unknown = run.key(0) not in self.scheduler.tasks  # its graph never came
+            if run.owner == owner and (run.keepsake is None or unknown):
+                self.follower.drop(token)
+                self.follower.unpark(run)
         self.scheduler._broker.unsubscribe(f"{NAME}/{owner}", client)
         self.scheduler._broker.truncate(f"{NAME}/{owner}")
-        if not self.owners and self.scheduler.plugins.get(NAME) is self:
+        self.keeper.leave(owner)
+        await self._end_if_unused()
+
+    async def _end_if_unused(self) -> None:
+        """Leave the scheduler if no executor and no detached run is left."""
+        used = self.owners or any(r.keepsake is not None for r in self.runs.values())
+        if not used and self.scheduler.plugins.get(NAME) is self:
             await self.close()
             self.scheduler._broker.truncate(STARTED)
             self.scheduler.remove_plugin(NAME)
@@ -131,12 +152,15 @@ class HandoutPlugin(SchedulerPlugin):
             scheduler.loop.add_callback(self.rpc_leave, owner)
 
     # ---------------------------------------------------------------------- nodes
-    async def rpc_nodes(self, owner: str) -> dict[str, Any]:
-        """The nodes that are up, what they are promised to, and what was measured."""
-        self.dispatcher.now = time()
+    async def rpc_nodes(self, owner: str, away: bool = False) -> dict[str, Any]:
+        """The nodes that are up, what they are promised to, and what was measured;
+        with those that are away, but will be there when a plan needs them.
+        """
+        now = self.dispatcher.now = time()
+        starting = map(astuple, self.roster.holding.held(owner, now))
         return {
-            "cluster": pickle.dumps(self.roster.cluster(owner)),
-            "held": pickle.dumps(self.dispatcher.outlook()),
+            "cluster": pickle.dumps(self.roster.cluster(owner, away=away)),
+            "held": pickle.dumps([*self.dispatcher.outlook(), *starting]),
             "cost": self.replanner.cost,
             "snapshot": self.dispatcher.tracker.snapshot(),
         }
@@ -151,6 +175,7 @@ class HandoutPlugin(SchedulerPlugin):
         node = self.roster.add(scheduler.workers[worker])
         is_new = not self.dispatcher.is_up(node.name)
         self.dispatcher.set_node(node)
+        self.keeper.joined(node.name)
         self.sender.wake(node.name)
         for lost in self.roster.down:  # what no other node could run, perhaps this can
             self.sender.wake(*self.dispatcher.lose_node(lost))
@@ -163,7 +188,7 @@ class HandoutPlugin(SchedulerPlugin):
         """A worker is gone: its functions move, or wait for its name to return."""
         self.inputs.forget_worker(worker)
         name = self.roster.remove(worker, time())
-        if name is not None:
+        if name is not None and not self.keeper.left(name):
             self.sender.wake(*self.dispatcher.lose_node(name))
             self.replanner.changed(f"node {name} lost")
 
@@ -183,13 +208,19 @@ class HandoutPlugin(SchedulerPlugin):
 
     # ----------------------------------------------------------------------- runs
     async def rpc_submit(
-        self, spec: bytes, owner: str, tracker: bytes | None = None
+        self,
+        spec: bytes,
+        owner: str,
+        tracker: bytes | None = None,
+        keepsake: bytes | None = None,
+        wanted: list[int] | None = None,
     ) -> None:
         """Open the books of a planned run; its graph follows."""
         planned = pickle.loads(spec)
         own = pickle.loads(tracker) if tracker is not None else None
         self.dispatcher.now = time()
         run = LiveRun(planned, self.dispatcher.add_run(planned, own), owner)
+        run.keepsake, run.wanted = keepsake, wanted or []
         self.runs[run.spec.token] = run
         self.keys.add(run)
 
@@ -212,50 +243,36 @@ class HandoutPlugin(SchedulerPlugin):
         message = {"op": "cancelled-keys", "keys": keys, "reason": "cancelled"}
         self.scheduler.report({**message, "msg": ""}, client=client)
         for i in left:  # Dask forgets none that a failed one depends on
-            self._gone(run, i)
-
-    def _gone(self, run: LiveRun, i: int) -> None:
-        if run.book.state[i] not in ENDED:
-            self._record(run, i, "gone", {})
-            self.sender.wake(self.dispatcher.ended(run.spec.token, i, GONE))
+            self.follower.gone(run, i)
 
     async def rpc_forget(self, token: str) -> None:
         """The client needs nothing more of a run."""
-        self._drop(token)
-
-    def _drop(self, token: str) -> None:
-        run = self.runs.pop(token, None)
-        if run is None:
-            return
-        self._flush(run)
-        self.keys.drop(run)
-        self.sender.wake(*self.dispatcher.drop_run(token))
-
-    def _unpark(self, run: LiveRun) -> None:
-        """Let Dask compute again what is kept, should it be lost later."""
-        own = self.keys.of(run)
-        for key, task in self.scheduler.tasks.items():
-            if key in own or (type(key) is tuple and key[0] in own):
-                task.worker_restrictions = set()
+        run = self.runs.get(token)
+        if run is not None:
+            self.detached.release(run)
+        self.follower.drop(token)
+        await self._end_if_unused()
 
     def update_graph(
         self, scheduler: Scheduler, *, tasks: Iterable[Any], **kwargs: Any
     ) -> None:
         """Park every function of a planned run."""
-        cancelled = {}
+        here = {}
         for key in tasks:
             run = self.keys.run_of(key)
-            if run is None:
-                continue
-            self.sender.park(key)
-            if run.cancelled_by:
-                cancelled[run.spec.token] = run
-        for run in cancelled.values():  # before its graph was here
-            scheduler.loop.add_callback(self._cancel, run)
+            if run is not None:
+                self.sender.park(key)
+                here[run.spec.token] = run
+        for run in here.values():
+            if run.keepsake is not None:
+                scheduler.loop.add_callback(self.detached.hold, run)
+            if run.cancelled_by:  # before its graph was here
+                scheduler.loop.add_callback(self._cancel, run)
 
     def _arrived(self, worker: str) -> None:
         """Inputs are on a node."""
         if worker in self.names:
+            self.adopter.inputs_came(self.names[worker])
             self.sender.wake(self.names[worker])
 
     # --------------------------------------------------------------------- events
@@ -272,81 +289,14 @@ class HandoutPlugin(SchedulerPlugin):
         found = self.keys.find(key)
         if found is not None:
             self.dispatcher.now = time()
-            self._function_moved(*found, key, start, finish, kwargs)
+            self.follower.moved(*found, key, start, finish, kwargs)
         elif self.keys.is_cut(key):
             if finish == "memory":
-                self._push(key)
+                self.follower.push(key)
             elif finish == "released":
                 self.sender.park(key)
             elif finish == "no-worker":
                 self.sender.cut(key)
-
-    def _function_moved(
-        self,
-        run: LiveRun,
-        i: int,
-        key: Any,
-        start: str,
-        finish: str,
-        about: dict[str, Any],
-    ) -> None:
-        books, token = self.dispatcher, run.spec.token
-        if finish == "no-worker":
-            name = books.ready(token, i)
-            self.inputs.fetch(key, self.address.get(name, ""))
-            self.sender.wake(name)
-        elif finish == "memory":
-            expected = run.book.start[i], run.book.end[i]
-            seconds = self._record(run, i, "done", about)
-            self.sender.wake(books.ended(token, i, DONE, seconds))
-            self.replanner.ended(run, i, seconds, *expected)
-            self._push(key)
-        elif finish == "released":
-            self._released(run, i, key)
-        elif finish == "waiting" and start == "released":
-            if run.book.state[i] != WAITING:
-                self.sender.wake(books.waiting(token, i))
-        elif finish == "erred":
-            fault = fault_of(self.scheduler.tasks[key], self.keys.is_cut)
-            self._record(run, i, "failed" if fault else "blocked", about, fault)
-            self.sender.wake(books.ended(token, i, FAILED))
-        elif finish == "forgotten":
-            self._gone(run, i)
-            run.keys_left -= 1
-        if not run.book.left:
-            self._flush(run)
-        if not run.keys_left:
-            self._drop(token)
-
-    def _push(self, key: Any) -> None:
-        """Bring a new result to where functions will read it."""
-        for task in self.scheduler.tasks[key].dependents:
-            found = self.keys.find(task.key)
-            if found is not None:
-                run, i = found
-                name = run.book.node[i]
-                self.inputs.push(key, self.address.get(name, ""))
-
-    def _released(self, run: LiveRun, i: int, key: Any) -> None:
-        """Run again, or no longer needed: park it, so that only the books send it."""
-        task, books = self.scheduler.tasks[key], self.dispatcher
-        self.sender.park(key)
-        if run.book.state[i] in ENDED:
-            return
-        name = run.book.node[i]
-        if (run.spec.token, i) in books.nodes[name].ahead and task.suspicious:
-            task.suspicious -= 1  # it did not run yet, so it killed nobody
-        self.sender.wake(name, books.waiting(run.spec.token, i))
-        self.scheduler.loop.add_callback(self._unneeded, run, i, key)
-
-    def _unneeded(self, run: LiveRun, i: int, key: Any) -> None:
-        """If nothing followed its release: all that would have read it failed."""
-        task = self.scheduler.tasks.get(key)
-        if task is not None and task.state == "released":
-            if run.spec.token in self.runs:
-                self._gone(run, i)
-            if not run.book.left:
-                self._flush(run)
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Word from a worker that a function has its inputs and runs."""
@@ -363,7 +313,8 @@ class HandoutPlugin(SchedulerPlugin):
         for name, since in list(self.roster.down.items()):
             if now - since > GRACE:
                 for token, i in self.dispatcher.stranded(name):
-                    strand(self.scheduler, self.runs[token].key(i), name, GRACE)
+                    key, why = self.runs[token].key(i), self.roster.why.get(name, "")
+                    strand(self.scheduler, key, name, GRACE, why)
         if self.runs:
             self.sender.audit()
 
@@ -372,25 +323,3 @@ class HandoutPlugin(SchedulerPlugin):
         if self.runs:
             self.dispatcher.now = time()
             self.replanner.watch()
-
-    # -------------------------------------------------------------------- records
-    def _record(
-        self,
-        run: LiveRun,
-        i: int,
-        outcome: str,
-        about: dict[str, Any],
-        fault: Any = None,
-    ) -> float | None:
-        """Note what happened for the client; returns the seconds that it took."""
-        seconds = run.record(i, outcome, about, fault)
-        if not run.flushing:
-            run.flushing = True
-            self.scheduler.loop.call_later(FLUSH, self._flush, run)
-        return seconds
-
-    def _flush(self, run: LiveRun) -> None:
-        run.flushing = False
-        message = run.message()
-        if message is not None:
-            self.scheduler.log_event(run.topic, message)

@@ -38,9 +38,12 @@ class LiveRun:
         self.pause_until = 0.0  # by the clock; before, it is not planned again
         self.revised_at = book.since
         self.news: dict[str, None] = {}  # why it shall be
-        self.slower: dict[str, float] = {}  # nodes than believed, in the plan
         self.replans: list[tuple[float, str, float, int]] = []
         self.cancelled_by = ""  # a client
+        self.keepsake: bytes | None = None  # of a detached run: what a client needs
+        self.wanted: list[int] = []  # whose results are kept for nobody yet
+        self.log: list[tuple[Any, ...]] = []  # of a detached run: all records
+        self.replans_log: list[tuple[Any, ...]] = []
         self._records: list[tuple[Any, ...]] = []
 
     def key(self, i: int) -> Any:
@@ -77,4 +80,7 @@ class LiveRun:
             return None
         records, self._records = self._records, []
         replans, self.replans = self.replans, []
+        if self.keepsake is not None:
+            self.log += records
+            self.replans_log += replans
         return {"token": self.spec.token, "records": records, "replans": replans}

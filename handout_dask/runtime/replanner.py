@@ -94,17 +94,13 @@ class Replanner:
         known = self._kinds.get(node.name)
         if known is None or known[0] is not node:
             known = self._kinds[node.name] = node, kind_of(node)
-        option = outline.option_ptr[i] + run.spec.option[i]
-        declared = None
-        if not outline.option_guessed[option]:
-            declared = float(outline.option_work[option])
         self.history.observe(
             outline.names[outline.name[i]],
             outline.labels[i],
             known[1],
             seconds,
-            declared=declared,
-            speed=self._speed(run, i, node),
+            declared=_declared(run, i),
+            speed=_speed(run, i, node),
             node=node.name,
         )
         at = self._dispatcher.now - run.book.since
@@ -113,12 +109,13 @@ class Replanner:
         if abs(at - end) > max(LEAST_OFF, OFF * (run.book.last - at)):
             self._want(run, "late" if at > end else "early")
 
-    def _speed(self, run: LiveRun, i: int, node: Node) -> float:
+    def _believed(self, run: LiveRun, i: int, node: Node) -> float | None:
+        """Seconds that a function takes on a node, were it as declared; None: unknown."""
         outline = run.spec.outline
         assert outline is not None
-        option = outline.option_ptr[i] + run.spec.option[i]
-        by_gpu = outline.by_gpu[outline.option_class[option]]
-        return node.gpu_speed if by_gpu else node.speed
+        name, label = outline.names[outline.name[i]], outline.labels[i]
+        work = self.history.believed(name, label, _declared(run, i))
+        return None if work is None else work / _speed(run, i, node)
 
     def watch(self) -> None:
         """Look for what no event tells of: functions that run on, nodes that idle."""
@@ -131,8 +128,9 @@ class Replanner:
                 begun, expected = run.book.start[i], run.book.seconds(i)
                 passed = now - run.book.since - begun
                 if passed > OVERDUE * expected + LEAST_OFF:
-                    believed = expected / run.slower.get(name, 1.0)
-                    self.history.overdue(name, passed / max(believed, 1e-3))
+                    believed = self._believed(run, i, book.node)
+                    if believed and (token, i) not in book.unsure:
+                        self.history.overdue(name, passed / max(believed, 1e-3))
                     self._want(run, "late")
         for run in self._runs.values():
             if run.book.blocked:
@@ -160,19 +158,18 @@ class Replanner:
         outline = spec.outline
         assert outline is not None
         names = [name for name in self._roster.address if self._is_running(name)]
-        if not names:
+        cluster = self._roster.cluster(run.owner, names, away=True)
+        if not cluster.nodes:
             run.planning = False
             return
-        cluster = self._roster.cluster(run.owner, names)
         slower = np.array(
             [self.history.node_factor(node.name) for node in cluster.nodes]
         )
-        run.slower = dict(zip((n.name for n in cluster.nodes), slower, strict=True))
         held = [
             Held(*row)
             for row in self._dispatcher.outlook(but=spec.token)
             if row[0] in cluster.index
-        ]
+        ] + self._roster.holding.held(run.owner, now)
         ahead = [
             i
             for book in self._dispatcher.nodes.values()
@@ -241,3 +238,21 @@ class Replanner:
         run.pause_until = time() + max(LEAST_PAUSE, PAUSE * spent)
         if run.news:
             self._want(run, next(iter(run.news)))
+
+
+def _declared(run: LiveRun, i: int) -> float | None:
+    """Seconds at speed 1 that a function is declared to take; None if they are not."""
+    outline = run.spec.outline
+    assert outline is not None
+    option = outline.option_ptr[i] + run.spec.option[i]
+    guessed = outline.option_guessed[option]
+    return None if guessed else float(outline.option_work[option])
+
+
+def _speed(run: LiveRun, i: int, node: Node) -> float:
+    """The speed of a node for a function."""
+    outline = run.spec.outline
+    assert outline is not None
+    option = outline.option_ptr[i] + run.spec.option[i]
+    by_gpu = outline.by_gpu[outline.option_class[option]]
+    return node.gpu_speed if by_gpu else node.speed

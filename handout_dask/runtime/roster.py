@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from handout_dask.holding import Holding
 from handout_dask.node import Cluster, Node
 from handout_dask.runtime.nodes import WorkerInfo, cluster_of, node_of
 from handout_dask.traffic import Traffic
@@ -24,8 +25,12 @@ class Roster:
         The reverse.
     down : dict
         Since when [s] each lost node is gone.
+    why : dict
+        Why a lost node can't be started, where that is known.
     traffic : Traffic
         What is known of the links.
+    holding : Holding
+        The nodes that are started and ended by plan.
     """
 
     def __init__(self, traffic: Traffic) -> None:
@@ -33,6 +38,8 @@ class Roster:
         self.address: dict[str, str] = {}
         self.names: dict[str, str] = {}
         self.down: dict[str, float] = {}
+        self.why: dict[str, str] = {}
+        self.holding = Holding()
         self._nodes: dict[str, Node] = {}
         self._declared: dict[str, Cluster | None] = {}  # by executor
 
@@ -67,6 +74,19 @@ class Roster:
         node = self._nodes[name] = node_of(info, known[-1] if known else None)
         return node
 
+    def expect(self, cluster: Cluster) -> None:
+        """These are not there, or not yet, and are so when they are."""
+        for node in cluster.nodes:
+            self._nodes.setdefault(node.name, node)
+
+    def node(self, name: str) -> Node:
+        """A node that is there, was there, or is expected."""
+        return self._nodes[name]
+
+    def lose(self, name: str, now: float, why: str) -> None:
+        """A node that was expected does not come."""
+        self.down[name], self.why[name] = now, why
+
     def remove(self, address: str, now: float) -> str | None:
         """A worker is gone; the name of its node, if that is gone with it."""
         name = self.names.pop(address, None)
@@ -74,6 +94,7 @@ class Roster:
             return None
         del self.address[name]
         self.down[name] = now
+        self.why.pop(name, None)
         return name
 
     def cluster(
@@ -81,6 +102,8 @@ class Roster:
         owner: str,
         names: Iterable[str] | None = None,
         seen: Callable[[Node], Node] = lambda node: node,
+        *,
+        away: bool = False,
     ) -> Cluster:
         """The nodes that are there as an executor shall see them.
 
@@ -92,8 +115,11 @@ class Roster:
             Only these.
         seen : callable
             What a node is to be taken for, such as one that is slower at the moment.
+        away : bool
+            Whether to add its nodes that are not there, but will be when needed.
         """
-        listed = [
-            seen(self._nodes[n]) for n in (self.address if names is None else names)
-        ]
+        wanted = dict.fromkeys(self.address if names is None else names)
+        if away:
+            wanted |= dict.fromkeys(node.name for node in self.holding.away(owner))
+        listed = [seen(self._nodes[name]) for name in wanted]
         return cluster_of(listed, self.traffic, self._declared.get(owner))

@@ -20,7 +20,7 @@ from handout_dask.errors import (
     ResultReleasedError,
     RunCancelledError,
 )
-from handout_dask.events import DONE, FAILED, Span
+from handout_dask.events import DONE, FAILED, Hold, Span
 from handout_dask.graph import Graph
 from handout_dask.history import History
 from handout_dask.learned import learn
@@ -50,8 +50,12 @@ class Run:
         Where and when everything was planned to run.
     token : str
         Names the run on its cluster.
+    detached : bool
+        Whether it outlives its client.
     spans : list of Span
         What ran, attempt by attempt, in the order in which it ended.
+    holds : list of Hold
+        When nodes were held that start and end by plan; of others nothing is said.
     replans : list of tuple
         When what had not started was planned again: seconds since the run began, why,
         the makespan expected then [s], and how many functions changed their node.
@@ -67,13 +71,14 @@ class Run:
         kept: Collection[int],
         on_failure: str,
         history: History,
+        detached: bool = False,
     ) -> None:
         self.graph, self.plan, self.token = graph, plan, token
         self.spans: list[Span] = []
+        self.holds: list[Hold] = []
         self.replans: list[tuple[float, str, float, int]] = []
-        self._history = history
-        self._client = client
-        self._futures = dict(futures)
+        self._history, self.detached = history, detached
+        self._client, self._futures = client, dict(futures)
         self._kept = frozenset(kept)
         self._on_failure = on_failure
         self._functions = plan.problem.functions
@@ -86,9 +91,7 @@ class Run:
         self._changed = asyncio.Event()
 
     # -------------------------------------------------------------------- records
-    def _take(
-        self, records: list[tuple[Any, ...]], replans: Iterable[Any] = ()
-    ) -> None:
+    def _take(self, records: list[Any], replans: Iterable[Any] = ()) -> None:
         """What the plugin saw; called in the client's event loop."""
         self.replans += (tuple(row) for row in replans)
         for i, outcome, node, start, end, attempt, nbytes, fault in records:
@@ -192,6 +195,8 @@ class Run:
 
     def release(self) -> None:
         """Give back all results on the cluster; what has not ended is cancelled."""
+        if self.detached and not self._released and self._client.status == "running":
+            self._client.loop.add_callback(self._forget)
         self._released = True
         for future in list(self._futures.values()):
             future.release()
@@ -369,7 +374,7 @@ class Run:
             A file to write it to as well, as `Report.write` does.
         """
         replans = [(when, why) for when, why, *_ in self.replans]
-        made = Report.of(self.plan, self.spans, replans=replans)
+        made = Report.of(self.plan, self.spans, replans=replans, holds=self.holds)
         if path is not None:
             made.write(path)
         return made

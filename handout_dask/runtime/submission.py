@@ -13,8 +13,27 @@ from handout_dask.errors import GraphError, HandoutError
 from handout_dask.node import Cluster, Node
 from handout_dask.plans import Plan
 from handout_dask.problem import Problem
+from handout_dask.retry import RetryPolicy
 from handout_dask.runtime.lower import CUT, Lowered
 from handout_dask.tracker import ResourceTracker
+
+ON_FAILURE = ("finish", "stop", "ignore")
+
+
+def check_settings(on_failure: Any, max_concurrency: Any, retry: Any) -> None:
+    """Refuse what an executor can't be told."""
+    if on_failure not in ON_FAILURE:
+        raise HandoutError(f"on_failure={on_failure!r} must be one of {ON_FAILURE}")
+    if max_concurrency is not None and (
+        not isinstance(max_concurrency, int)
+        or isinstance(max_concurrency, bool)
+        or max_concurrency < 1
+    ):
+        raise HandoutError(
+            f"max_concurrency={max_concurrency!r} must be an integer above 0"
+        )
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise HandoutError(f"retry={retry!r} must be a RetryPolicy")
 
 
 class Turn(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import dask
@@ -42,9 +42,14 @@ class Supervisor:
         As for any Dask cluster.
     asynchronous : bool
         Whether it is awaited in a running event loop.
+    first : collection of str, optional
+        Names of the nodes to start at once; the others are started when they are added
+        to the cluster's ``worker_spec``. Default: all.
 
     Attributes
     ----------
+    specs : dict
+        How each declared node is started, by name.
     cluster : distributed.deploy.cluster.Cluster
         The running cluster. Its dashboard is on 127.0.0.1 and a free port.
 
@@ -61,7 +66,9 @@ class Supervisor:
         *,
         security: Any = None,
         asynchronous: bool = False,
+        first: Collection[str] | None = None,
     ) -> None:
+        self.specs: dict[str, dict[str, Any]] = {}
         common = {
             "asynchronous": asynchronous,
             "security": security,
@@ -83,9 +90,14 @@ class Supervisor:
                 },
             }
             share = MEMORY_LIMIT // max(1, len(nodes))
-            workers = {
+            self.specs = {
                 node.name: {"cls": Nanny, "options": _options(node, share, security)}
                 for node in nodes
+            }
+            workers = {
+                name: spec
+                for name, spec in self.specs.items()
+                if first is None or name in first
             }
             self.cluster = _Nodes(
                 workers=workers, scheduler=scheduler, name="handout", **common

@@ -1,10 +1,12 @@
 """Every function runs on the node its plan says, and a node's functions in its order.
 
+So it is without ``adaptive``; with it, that the plan is left only where that may be.
 What ran where is asked of the workers: the function itself says on which it runs, and
 the worker's own log says in which order it took functions up.
 """
 
 import random
+from collections import Counter
 
 import dask
 import pytest
@@ -116,6 +118,12 @@ def _run_all(executor, graphs, allocators):
 
 
 @pytest.fixture(scope="module")
+def strict(three, long_logs):
+    with hd.Executor(nodes=three, adaptive=False) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
 def singles(long_logs):
     nodes = [hd.Node(f"s{j}", {"cpu": 1}, speed=1 + j / 2) for j in range(3)]
     with hd.Executor(nodes=nodes, adaptive=False) as executor:
@@ -137,23 +145,23 @@ def test_on_nodes_of_one_slot_the_plan_is_followed_exactly(
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("allocator", ["time", "load-balanced", "any"])
 def test_on_nodes_of_several_slots_functions_start_in_planned_order(
-    executor, shape, allocator
+    strict, shape, allocator
 ):
     """The order in which a worker's event loop hands functions to its threads."""
     graph = SHAPES[shape](random.Random(7))
     if allocator == "any":
         allocator = Scattered(7)
-    _run_all(executor, [graph], [allocator])
+    _run_all(strict, [graph], [allocator])
 
 
-def test_runs_beside_each_other_follow_each_its_own_plan(executor):
-    client = executor.client
+def test_runs_beside_each_other_follow_each_its_own_plan(strict):
+    client = strict.client
     with hd.Executor(
-        client, nodes=executor.declared, allocator=Scattered(1), adaptive=False
+        client, nodes=strict.declared, allocator=Scattered(1), adaptive=False
     ) as other:
         graphs = [make(random.Random(seed)) for seed in (3, 4)
                   for make in SHAPES.values()]  # fmt: skip
-        runs = [use.submit(graph) for graph in graphs for use in (executor, other)]
+        runs = [use.submit(graph) for graph in graphs for use in (strict, other)]
         for run in runs:
             run.wait(60)
         starts = dict(client.run(_started).values())
@@ -161,8 +169,8 @@ def test_runs_beside_each_other_follow_each_its_own_plan(executor):
             _check(run, starts)
 
 
-def test_spans_tell_the_same_as_the_plan(executor):
-    run = executor.execute(_layers(random.Random(5)))
+def test_spans_tell_the_same_as_the_plan(strict):
+    run = strict.execute(_layers(random.Random(5)))
     assert {(s.function, s.node, s.attempt, s.outcome) for s in run.spans} == {
         (p.function, p.node, 1, "done") for p in run.plan
     }
@@ -233,7 +241,7 @@ def test_invariants_hold_when_functions_fail_are_retried_and_cancelled(validated
             scheduler.validate_state()
 
 
-def test_a_plan_whose_reader_starts_a_hair_before_its_input_runs(executor):
+def test_a_plan_whose_reader_starts_a_hair_before_its_input_runs():
     """Times in plans are floats; an order by them alone could wait for itself."""
 
     class Hair:
@@ -247,7 +255,109 @@ def test_a_plan_whose_reader_starts_a_hair_before_its_input_runs(executor):
     for k in range(1, 5):
         function = Function(k, [k - 1], lambda x: x + 1, cost={"cpu_time": 0})
         functions.append(function)
-    with hd.Executor(executor.client, allocator=Hair(), adaptive=False) as other:
-        run = other.submit(Graph(functions))
+    nodes = [hd.Node("n0", {"cpu": 1})]  # where nothing was learned yet
+    with hd.Executor(nodes=nodes, allocator=Hair(), adaptive=False) as executor:
+        run = executor.submit(Graph(functions))
         run.wait(20)
     assert run.progress == (5, 0, 5)
+
+
+# --------------------------------------------------------------- leaving the plan
+def _exactly(run, graph):
+    """A run that has left its plan where it liked has done all of it, once."""
+    assert (run.status, run.progress) == ("done", (len(graph), 0, len(graph)))
+    spans = [(s.function, s.attempt, s.outcome) for s in run.spans]
+    assert sorted(spans) == sorted((f.id, 1, "done") for f in graph)
+    where = {s.function: s.node for s in run.spans}
+    assert {id: result["node"] for id, result in run.results.items()} == where
+    assert all(run.where(f.id) == where[f.id] for f in graph)
+    return where
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("seed", range(2))
+def test_runs_that_may_leave_their_plans_end_exactly(validated, shape, seed):
+    """Several at once, on a scheduler that checks itself, of plans good and bad."""
+    scheduler = validated.cluster.scheduler
+    graph = SHAPES[shape](random.Random(seed))
+    with (
+        hd.Executor(validated) as good,
+        hd.Executor(validated, allocator=Scattered(seed)) as bad,
+        hd.Executor(validated, allocator=Scattered(seed), adaptive=False) as strict,
+    ):
+        runs = [
+            use.submit(graph, priority=k % 2, weight=1 + k)
+            for k, use in enumerate((good, bad, strict, good, bad))
+        ]
+        for run in runs:
+            run.wait(60)
+            _exactly(run, graph)
+        _check(runs[2], dict(validated.run(_started).values()))
+        scheduler.validate_state()
+        for worker in validated.cluster.workers.values():
+            worker.validate_state()
+
+
+def test_pins_and_groups_hold_when_plans_are_left(validated):
+    names = [str(w.name) for w in validated.cluster.workers.values()]
+    rng = random.Random(3)
+    functions, bound = [], {}
+    for f in _layers(rng):
+        leads = f.id in ("0-0", "0-1", "0-2")
+        node = names[1] if f.id == "0-0" else None
+        if not leads:
+            mates = hd.with_function(f"0-{rng.randrange(3)}")
+            node = bound[f.id] = rng.choice([mates, None, rng.choice(names)])
+        cost = {"cpu_time": rng.choice([0.1, 10, 3000])}  # far from what it takes
+        functions.append(
+            Function(f.id, f.args, f.code, kwargs=f.kwargs, node=node, cost=cost)
+        )
+    graph = Graph(functions)
+    with hd.Executor(validated) as executor:
+        runs = [executor.submit(graph) for _ in range(3)]
+        for run in runs:
+            run.wait(60)
+            where = _exactly(run, graph)
+            assert where["0-0"] == names[1]
+            for id, node in bound.items():
+                if node is not None:
+                    on = node if isinstance(node, str) else where[node.id]
+                    assert where[id] == on
+    validated.cluster.scheduler.validate_state()
+
+
+def test_nothing_starts_that_does_not_fit_when_plans_are_left(validated, journal):
+    """Of what all hold, the sum is never more than their node has."""
+    room = {"cpu": 2, "memory": 1000, "licence": 2}
+    names = [str(w.name) for w in validated.cluster.workers.values()]
+    nodes = [hd.Node(name, room) for name in names]
+
+    def code(*inputs, holds):
+        name = get_worker().name
+        journal.stamp("begin", name, *holds)
+        journal.stamp("end", name, *holds)
+        return {"block": b"", "node": str(name)}
+
+    rng = random.Random(5)
+    functions = []
+    for f in _layers(rng):
+        holds = rng.choice([1, 2]), rng.choice([100, 400, 700]), rng.choice([0, 1, 2])
+        cost = dict(zip(room, holds, strict=True))
+        cost["cpu_time"] = rng.choice([0.1, 10, 3000])
+        functions.append(Function(f.id, f.args, code, kwargs={"holds": holds},
+                                  cost=cost))  # fmt: skip
+    graph = Graph(functions)
+    with hd.Executor(validated, nodes=nodes) as executor:
+        runs = [executor.submit(graph, priority=k % 2) for k in range(3)]
+        for run in runs:
+            run.wait(60)
+            _exactly(run, graph)
+    events = sorted(journal.lines(), key=lambda line: float(line.split()[0]))
+    assert len(events) == 2 * len(runs) * len(graph)
+    held = {name: Counter() for name in names}
+    for line in events:
+        _, what, name, *holds = line.split()
+        change = dict(zip(room, map(int, holds), strict=True))
+        held[name].update(change) if what == "begin" else held[name].subtract(change)
+        assert all(held[name][resource] <= most for resource, most in room.items())
+    assert not any(any(left.values()) for left in held.values())

@@ -1,0 +1,174 @@
+"""Follower: what the scheduler says of the tasks of live runs, taken into the books.
+
+Beside plugin.py it touches the scheduler's internals; the seams here:
+
+* ``TaskState.state``, ``dependents`` and ``suspicious``, as `transition` finds them;
+  the last counts against a task what its worker died of.
+"""
+
+from __future__ import annotations
+
+from time import time
+from typing import Any
+
+from distributed import Scheduler
+
+from handout_dask.books import DONE, ENDED, FAILED, GONE, WAITING
+from handout_dask.dispatch import Dispatcher
+from handout_dask.holding import Holding
+from handout_dask.runtime.erring import fault_of
+from handout_dask.runtime.inputs import Inputs
+from handout_dask.runtime.keys import Keys
+from handout_dask.runtime.records import LiveRun
+from handout_dask.runtime.replanner import Replanner
+from handout_dask.runtime.sender import Sender
+
+FLUSH = 0.05  # s for which records are gathered before they go to the client
+
+
+class Follower:
+    """Keeps books and records of live runs.
+
+    Parameters
+    ----------
+    scheduler : distributed.Scheduler
+        Whose tasks are followed.
+    dispatcher, runs, keys, address : Dispatcher, dict, Keys, dict
+        The books; live runs by token; whose keys are whose; addresses by name.
+    sender, inputs, replanner : Sender, Inputs, Replanner
+        Told what is news to them.
+    holding : Holding
+        Knows which nodes were held, which is told with the records.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        dispatcher: Dispatcher,
+        runs: dict[str, LiveRun],
+        keys: Keys,
+        address: dict[str, str],
+        sender: Sender,
+        inputs: Inputs,
+        replanner: Replanner,
+        holding: Holding,
+    ) -> None:
+        self._scheduler, self._dispatcher, self._runs = scheduler, dispatcher, runs
+        self._keys, self._address = keys, address
+        self._sender, self._inputs, self._replanner = sender, inputs, replanner
+        self._holding = holding
+
+    def moved(
+        self,
+        run: LiveRun,
+        i: int,
+        key: Any,
+        start: str,
+        finish: str,
+        about: dict[str, Any],
+    ) -> None:
+        """The task of a function changed its state; `about` is what Dask says of it."""
+        books, token = self._dispatcher, run.spec.token
+        if finish == "no-worker":
+            name = books.ready(token, i)
+            self._inputs.fetch(key, self._address.get(name, ""))
+            self._sender.wake(name)
+        elif finish == "memory":
+            expected = run.book.start[i], run.book.end[i]
+            seconds = self._record(run, i, "done", about)
+            self._sender.wake(books.ended(token, i, DONE, seconds))
+            self._replanner.ended(run, i, seconds, *expected)
+            self.push(key)
+        elif finish == "released":
+            self._released(run, i, key)
+        elif finish == "waiting" and start == "released":
+            if run.book.state[i] != WAITING:
+                self._sender.wake(books.waiting(token, i))
+        elif finish == "erred":
+            fault = fault_of(self._scheduler.tasks[key], self._keys.is_cut)
+            self._record(run, i, "failed" if fault else "blocked", about, fault)
+            self._sender.wake(books.ended(token, i, FAILED))
+        elif finish == "forgotten":
+            self.gone(run, i)
+            run.keys_left -= 1
+        if not run.book.left:
+            self.flush(run)
+        if not run.keys_left:
+            self.drop(token)
+
+    def push(self, key: Any) -> None:
+        """Bring a new result to where functions will read it."""
+        for task in self._scheduler.tasks[key].dependents:
+            found = self._keys.find(task.key)
+            if found is not None:
+                run, i = found
+                name = run.book.node[i]
+                self._inputs.push(key, self._address.get(name, ""))
+
+    def _released(self, run: LiveRun, i: int, key: Any) -> None:
+        """Run again, or no longer needed: park it, so that only the books send it."""
+        task, books = self._scheduler.tasks[key], self._dispatcher
+        self._sender.park(key)
+        if run.book.state[i] in ENDED:
+            return
+        name = run.book.node[i]
+        if (run.spec.token, i) in books.nodes[name].ahead and task.suspicious:
+            task.suspicious -= 1  # it did not run yet, so it killed nobody
+        self._sender.wake(name, books.waiting(run.spec.token, i))
+        self._scheduler.loop.add_callback(self._unneeded, run, i, key)
+
+    def _unneeded(self, run: LiveRun, i: int, key: Any) -> None:
+        """If nothing followed its release: all that would have read it failed."""
+        task = self._scheduler.tasks.get(key)
+        if task is not None and task.state == "released":
+            if run.spec.token in self._runs:
+                self.gone(run, i)
+            if not run.book.left:
+                self.flush(run)
+
+    def gone(self, run: LiveRun, i: int) -> None:
+        """A function will not run."""
+        if run.book.state[i] not in ENDED:
+            self._record(run, i, "gone", {})
+            self._sender.wake(self._dispatcher.ended(run.spec.token, i, GONE))
+
+    def drop(self, token: str) -> None:
+        """Close the books of a run."""
+        run = self._runs.pop(token, None)
+        if run is None:
+            return
+        self.flush(run)
+        self._keys.drop(run)
+        self._sender.wake(*self._dispatcher.drop_run(token))
+
+    def unpark(self, run: LiveRun) -> None:
+        """Let Dask compute again what is kept, should it be lost later."""
+        own = self._keys.of(run)
+        for key, task in self._scheduler.tasks.items():
+            if key in own or (type(key) is tuple and key[0] in own):
+                task.worker_restrictions = set()
+
+    # -------------------------------------------------------------------- records
+    def _record(
+        self,
+        run: LiveRun,
+        i: int,
+        outcome: str,
+        about: dict[str, Any],
+        fault: Any = None,
+    ) -> float | None:
+        """Note what happened for the client; returns the seconds that it took."""
+        seconds = run.record(i, outcome, about, fault)
+        if not run.flushing:
+            run.flushing = True
+            self._scheduler.loop.call_later(FLUSH, self.flush, run)
+        return seconds
+
+    def flush(self, run: LiveRun) -> None:
+        """Send the records of a run to its client."""
+        run.flushing = False
+        message = run.message()
+        if message is not None:
+            now = time()
+            message["holds"] = self._holding.holds(run.owner, run.since, now)
+            self._scheduler.log_event(run.topic, message)
