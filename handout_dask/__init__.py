@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from handout_dask.function import Function as Function
     from handout_dask.function import with_function as with_function
     from handout_dask.graph import Graph as Graph
-    from handout_dask.holding import Elastic as Elastic
     from handout_dask.node import Cluster as Cluster
     from handout_dask.node import Node as Node
     from handout_dask.plans import Plan as Plan
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from handout_dask.runtime.installed import install as install
     from handout_dask.runtime.run import Run as Run
     from handout_dask.runtime.supervisor import Supervisor as Supervisor
+    from handout_dask.scaling import Elastic as Elastic
     from handout_dask.simulation import simulate as simulate
     from handout_dask.tracker import ResourceTracker as ResourceTracker
     from handout_dask.tracker import StaticTracker as StaticTracker
@@ -69,7 +69,6 @@ _MODULES = {
     ),
     "function": ("Function", "with_function"),
     "graph": ("Graph",),
-    "holding": ("Elastic",),
     "node": ("Cluster", "Node"),
     "plans": ("Plan", "check_plan", "plan"),
     "problem": ("Problem",),
@@ -79,6 +78,7 @@ _MODULES = {
     "runtime.installed": ("cost", "install"),
     "runtime.run": ("Run",),
     "runtime.supervisor": ("Supervisor",),
+    "scaling": ("Elastic",),
     "simulation": ("simulate",),
     "tracker": ("ResourceTracker", "StaticTracker"),
 }

@@ -181,6 +181,7 @@ def test_inputs_that_are_there_are_preferred_for_as_long_as_others_travel() -> N
     assert chosen(node_of(), run, away(3.0, 0.0, 0.0)) == (1, True)
     assert chosen(node_of(), run, away(0.3, 0.0, 0.0)) == (0, False)
     assert chosen(node_of(), run, away(3.0, 2.0, 2.0)) == (0, False)
+    assert chosen(node_of(), run, away(3.0, 0.4, 0.0)) == (2, True)
     assert chosen(node_of(), run, away(NEAR, 0.0, 0.0)) == (0, False)  # as good as
     rest = lambda run, i, name, full: i == 1  # noqa: E731
     assert chosen(node_of(), run, away(1.0, 0.0, 0.0), rest) == (1, True)

@@ -463,6 +463,7 @@ class World:
         self.books = dispatcher()
         self.nodes: dict[str, Node] = {}
         self.up: set[str] = set()
+        self.expected: set[str] = set()  # not up, but said to be soon
         for name in self.names:
             cpu, slots = rng.randint(1, 4), rng.randint(1, 3)
             self.nodes[name] = Node(name, {"cpu": cpu, "memory": 100}, slots=slots)
@@ -481,6 +482,7 @@ class World:
             if lost not in self.up and lost in self.books.nodes and lost != name:
                 self.books.lose_node(lost)
         self.up.add(name)
+        self.expected.discard(name)
 
     def submit(self) -> None:
         rng, token = self.rng, f"r{len(self.preds)}"
@@ -582,6 +584,7 @@ class World:
         """A node goes with what it ran, and with results that are needed yet."""
         told = self.rng.random() < 0.5
         self.up.discard(name)
+        self.expected.discard(name)
         if told:
             self.books.lose_node(name)
         again = [m for m, at in self.at.items() if at == name and self.is_needed(*m)]
@@ -599,6 +602,9 @@ class World:
             self.wish(token, i)
         if not told:
             self.books.lose_node(name)
+        if self.rng.random() < 0.3:
+            self.books.expect_node(self.nodes[name])
+            self.expected.add(name)
 
     def is_needed(self, token: str, i: int) -> bool:
         if self.state[token, i] == "done":
@@ -637,7 +643,7 @@ class World:
             assert (i in moved) == (run.node[i] != before[0][i])
             if i in moved:
                 assert run.state[i] in (WAITING, READY)
-                assert run.node[i] in self.up
+                assert run.node[i] in self.up | self.expected
 
     def step(self) -> None:
         rng = self.rng

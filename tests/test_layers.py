@@ -31,7 +31,8 @@ ANYTHING = {"__init__", "cli"}
 ORDER = [
     "errors", "costs", "retry", "function", "standins", "graph", "edges", "outline",
     "node", "held", "tracker", "traffic", "begun", "books", "choosing", "dispatch",
-    "lacks", "problem", "room", "rules", "shelves", "slack", "plans", "offers",
+    "scaling", "holding", "lacks", "problem", "room", "rules", "shelves", "slack",
+    "plans", "offers",
     "explanation", "events", "player", "loss", "steering", "simulation", "slowness",
     "history", "learned", "comparison", "report",
 ]  # fmt: skip
@@ -45,8 +46,8 @@ ORDER_IN = {
     ],
     "runtime": [
         "erring", "faults", "nodes", "runner", "records", "lower", "inputs", "keys",
-        "roster", "sender", "replanner", "submission", "plugin", "client",
-        "connection", "executor", "installed",
+        "roster", "sender", "replanner", "elastic", "submission", "plugin", "client",
+        "fleet", "connection", "executor", "installed",
     ],
 }  # fmt: skip
 

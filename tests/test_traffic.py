@@ -95,6 +95,13 @@ def test_one_measurement_does_not_overrule_what_is_declared() -> None:
     assert 1.0 < traffic.seconds("a", "b", 10.0) < 3.0
 
 
+def test_transfers_that_seem_to_take_no_time_make_a_link_fast() -> None:
+    traffic = Traffic(1.0)
+    for _ in range(200):
+        traffic.observe("a", "b", 10.0, FIRST_COST / 2)
+    assert traffic.seconds("a", "b", 10.0) == pytest.approx(FIRST_COST, rel=0.05)
+
+
 def test_transfers_of_middling_size_tell_too_little_of_either() -> None:
     traffic = Traffic(100.0)
     before = traffic.link("a", "b")

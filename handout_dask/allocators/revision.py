@@ -112,7 +112,7 @@ def revise(
     every = Problem(outline, cluster).on(cluster, held=later, work=work)
     problem, option = _narrowed(every, option), np.zeros_like(option)
     node = np.array([cluster.index.get(name, NOT_YET) for name in stand.node])
-    begun = _begun(stand, node, option)
+    begun = _begun(stand, node, option, _seconds(problem, stand, node, slower))
     ends = np.isfinite(stand.end)
     start, end = np.where(ends, stand.start, np.inf), np.where(ends, stand.end, np.inf)
     plan = Plan(problem, node, option, start, end)
@@ -157,20 +157,37 @@ def _narrowed(problem: Problem, option: np.ndarray) -> Problem:
     return out
 
 
-def _begun(stand: Stand, node: np.ndarray, option: np.ndarray) -> Begun:
+def _seconds(
+    problem: Problem, stand: Stand, node: np.ndarray, slower: np.ndarray | None
+) -> np.ndarray:
+    """(n,) [s] that what runs takes in all, as far as is known now; of others any."""
+    out, ends = np.zeros(len(node)), np.isfinite(stand.end)
+    np.subtract(stand.end, stand.start, out=out, where=ends)
+    runs = np.flatnonzero((stand.state == SENT) & (node >= 0))
+    at = problem.option_ptr[runs]
+    rate = problem.rate[problem.option_class[at], problem.kind[node[runs]]]
+    factor = 1.0 if slower is None else slower[node[runs]]
+    known = rate > 0
+    taken = (problem.option_work[at] * factor)[known] / rate[known]
+    out[runs[known]] = taken
+    return out
+
+
+def _begun(
+    stand: Stand, node: np.ndarray, option: np.ndarray, seconds: np.ndarray
+) -> Begun:
     waits = (stand.state == WAITING) | (stand.state == READY)
     start, end = stand.start.copy(), stand.end.copy()
     running = np.flatnonzero(stand.state == SENT).tolist()
     free: dict[int, float] = {}  # when a slot gets free, by node
     for i in running:
         if i not in stand.ahead:
-            end[i] = expected_end(start[i], end[i] - start[i], stand.now)
+            end[i] = expected_end(start[i], seconds[i], stand.now)
             free[node[i]] = min(free.get(node[i], np.inf), end[i])
     for i in running:
         if i in stand.ahead:
-            seconds = end[i] - start[i] if np.isfinite(end[i]) else 0.0
             start[i] = max(stand.now, free.get(node[i], stand.now))
-            end[i] = free[node[i]] = start[i] + seconds
+            end[i] = free[node[i]] = start[i] + seconds[i]
     never = ~waits & (stand.state != SENT) & (stand.state != DONE)
     start[never] = end[never] = 0.0
     at = np.where(waits, NOT_YET, np.where(node < 0, GONE, node))

@@ -4,9 +4,7 @@ It decides which, and when; `gathered` says what is planned. From then on they a
 the functions of any run. Beside plugin.py it touches the scheduler's internals; the
 seams here:
 
-* ``TaskState.worker_restrictions`` and the like say what a user bound; such tasks are
-  Dask's.
-* ``TaskState.exception_blame`` fails a task that still waits.
+* ``Scheduler.handlers`` takes our RPC.
 * ``stream_handlers["long-running"]`` is wrapped to learn who left its thread.
 """
 
@@ -19,9 +17,8 @@ from dataclasses import dataclass
 from time import time
 from typing import Any
 
-from dask.utils import key_split
 from distributed.diagnostics.plugin import SchedulerPlugin
-from distributed.protocol import pickle, to_serialize
+from distributed.protocol import pickle
 from tornado.ioloop import PeriodicCallback
 
 from handout_dask.allocators import Allocator, get_allocator
@@ -30,18 +27,17 @@ from handout_dask.books import DONE, ENDED, GONE
 from handout_dask.costs import NO_COST
 from handout_dask.errors import CostError, HandoutError
 from handout_dask.held import Held
-from handout_dask.history import History, kind_of
+from handout_dask.history import History
 from handout_dask.node import Cluster, Node
-from handout_dask.runtime.erring import err
-from handout_dask.runtime.gathered import LEFT, AdoptedRun, Batch, gather, plan_batch
+from handout_dask.runtime.bonds import LEFT, give_back, is_free, refuse
+from handout_dask.runtime.gathered import AdoptedRun, Batch, gather, plan_batch
 from handout_dask.runtime.gathered import cost_of as cost_of_task
 from handout_dask.runtime.optimising import HANDOUT
-from handout_dask.runtime.sender import PARKED
+from handout_dask.runtime.spared import Spared
 
 logger = logging.getLogger(__name__)
 
 GATHER = 0.005  # s for which tasks are gathered before they are planned together
-LIGHT = 0.005  # s; a graph whose tasks take less on average is not worth a plan
 LOOK = 500  # ms between looks at what no event told of
 PATIENCE = 5.0  # s without its node, after which a task that any node can run is Dask's
 
@@ -72,7 +68,7 @@ class Adopter(SchedulerPlugin):
         self._settings: dict[str, Settings] = {}  # by owner
         self._owners: dict[str, str] = {}  # by client
         self._owner_of: dict[Any, str] = {}  # of each task that may be adopted
-        self._light: dict[Any, str] = {}  # tasks left to Dask, by name, to learn from
+        self._spared = Spared(host.replanner.history, host.dispatcher, host.names)
         self._pending: dict[Any, None] = {}  # parked, to be planned
         self._in_plan: set[Any] = set()  # parked, being planned
         self._is_due = False
@@ -118,7 +114,7 @@ class Adopter(SchedulerPlugin):
             if run.owner == owner:
                 self._close_run(run)
         self._disown(mine)
-        self._give_back(mine)
+        give_back(self._scheduler, mine)
         if not self._settings:
             self._end()
 
@@ -128,7 +124,7 @@ class Adopter(SchedulerPlugin):
         handlers = self._scheduler.stream_handlers
         if handlers.get("long-running") == self._long_running:
             handlers["long-running"] = self._dask_long_running
-        self._light.clear()
+        self._spared.clear()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -143,7 +139,7 @@ class Adopter(SchedulerPlugin):
         for run in self._runs():
             self._host.follower.drop(run.spec.token)
         self._owner_of.clear()
-        self._light.clear()
+        self._spared.clear()
         self._pending.clear()
         self._in_plan.clear()
 
@@ -162,41 +158,14 @@ class Adopter(SchedulerPlugin):
         fresh, costed = [], False
         for key in tasks:
             task = scheduler.tasks[key]
-            if key in known or task.state != "released" or not _is_ours(task):
+            if key in known or task.state != "released" or not is_free(task):
                 continue
             has_cost = HANDOUT in (task.annotations or ())
             if (learn or has_cost) and self._host.keys.run_of(key) is None:
                 fresh.append(key)
                 costed |= has_cost
-        if costed or not self._lighten(fresh):
+        if costed or not self._spared.take(fresh):
             known.update(dict.fromkeys(fresh, owner))
-
-    def _lighten(self, keys: list[Any]) -> bool:
-        """Leave a graph without costs to Dask if its tasks are known to take no time.
-
-        What a plan could win is less than what it costs to follow it. Their times are
-        learned all the same, so that they are planned if that changes.
-        """
-        named = {key: key_split(key) for key in keys}
-        history = self._host.replanner.history
-        seconds = {name: history.seconds(name) for name in set(named.values())}
-        known = [s for s in map(seconds.get, named.values()) if s is not None]
-        if len(known) < len(keys) or sum(known) > LIGHT * len(known):
-            return False
-        self._light.update(named)
-        return True
-
-    def _learn(self, key: Any, about: dict[str, Any]) -> None:
-        """Learn how long a task of Dask's took."""
-        name, worker = self._light.pop(key), about.get("worker")
-        spans = [s for s in about.get("startstops") or () if s["action"] == "compute"]
-        book = self._host.dispatcher.nodes.get(self._host.names.get(worker, ""))
-        if spans and book is not None:
-            seconds = spans[-1]["stop"] - spans[0]["start"]
-            node = book.node
-            self._host.replanner.history.observe(
-                name, str(key), kind_of(node), seconds, speed=node.speed
-            )
 
     def inputs_came(self, name: str) -> None:
         """Inputs are on a node; perhaps all of a task that was sent there before.
@@ -206,11 +175,12 @@ class Adopter(SchedulerPlugin):
         host = self._host
         for token, i in list(host.dispatcher.nodes[name].unsure):
             run, address = host.runs.get(token), host.address.get(name)
-            if isinstance(run, AdoptedRun) and address is not None:
-                key = run.key(i)
-                if key in self._scheduler.tasks:
-                    if host.inputs.arrives(key, address) <= 0.0:
-                        host.dispatcher.started(token, i)
+            if not isinstance(run, AdoptedRun) or address is None:
+                continue
+            key = run.key(i)
+            is_known = key in self._scheduler.tasks
+            if is_known and host.inputs.arrives(key, address) <= 0.0:
+                host.dispatcher.started(token, i)
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
         """A worker is there; perhaps tasks wait for the first."""
@@ -220,11 +190,7 @@ class Adopter(SchedulerPlugin):
         self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any
     ) -> None:
         """A task changed its state; comes after the host's own hook."""
-        if key in self._light:
-            if finish == "memory":
-                self._learn(key, kwargs)
-            elif finish in ("erred", "forgotten"):
-                del self._light[key]
+        if self._spared.follow(key, finish, kwargs):
             return
         if key not in self._owner_of:
             return
@@ -324,6 +290,7 @@ class Adopter(SchedulerPlugin):
             cluster,
             held,
             host.replanner.history,
+            host.replanner.cost,
         )
         future.add_done_callback(
             lambda done: self._scheduler.loop.add_callback(
@@ -356,7 +323,7 @@ class Adopter(SchedulerPlugin):
             tasks.append(task)
         self._pending = later
         self._disown(bad)
-        self._give_back(bad)
+        give_back(self._scheduler, bad)
         return tasks, costs, owner, priority
 
     def _planned(self, batch: Batch, owner: str, done: Future[Any]) -> None:
@@ -371,7 +338,7 @@ class Adopter(SchedulerPlugin):
                     "Left to Dask, for planning failed: %d tasks", len(keys)
                 )
                 self._disown(keys)
-                self._give_back(keys)
+                give_back(self._scheduler, keys)
             else:
                 for key, error in refused.items():
                     self._refuse(key, error)
@@ -403,38 +370,13 @@ class Adopter(SchedulerPlugin):
     # ------------------------------------------------------------------- refusing
     def _refuse(self, key: Any, error: HandoutError) -> None:
         """Fail a task that can run nowhere, with why."""
-        task = self._scheduler.tasks.get(key)
-        if task is None or task.state not in LEFT:
-            return
-        stimulus = f"handout-refused-{time()}"
-        raised = to_serialize(pickle.dumps(error))
         self._disown([key])
-        if task.state == "no-worker":
-            text = str(error)
-            err(self._scheduler, key, stimulus, exception=raised, exception_text=text)
-        else:
-            task.exception, task.exception_text = raised, str(error)
-            task.exception_blame = task
-            self._scheduler.transitions({key: "erred"}, stimulus)
+        refuse(self._scheduler, key, error)
 
     def _disown(self, keys: Iterable[Any]) -> None:
         for key in keys:
             self._owner_of.pop(key, None)
             self._pending.pop(key, None)
-
-    def _give_back(self, keys: Iterable[Any]) -> None:
-        """Let Dask do with tasks as it likes."""
-        due = []
-        for key in keys:
-            task = self._scheduler.tasks.get(key)
-            if task is not None and _is_ours(task, ours=True):
-                task.worker_restrictions = None
-                if task.state == "no-worker":
-                    due.append(key)
-        if due:
-            self._scheduler.transitions(
-                dict.fromkeys(due, "processing"), f"handout-back-{time()}"
-            )
 
     def _close_run(self, run: AdoptedRun) -> None:
         """Close the books of a run; what is left of it, is Dask's."""
@@ -445,19 +387,9 @@ class Adopter(SchedulerPlugin):
         if run.book.left:
             self._disown(keys)
         again = {*self._pending, *self._in_plan}  # others of the same keys
-        self._give_back(
-            key
-            for key in keys
-            if key not in again and self._host.keys.find(key) is None
-        )
-
-
-def _is_ours(task: Any, ours: bool = False) -> bool:
-    """Whether nobody has bound a task; if `ours`, but we."""
-    if task.run_spec is None or task.actor or task.host_restrictions:
-        return False
-    bound = task.worker_restrictions and task.worker_restrictions != PARKED
-    return not task.resource_restrictions and (ours or not bound)
+        find = self._host.keys.find
+        rest = [key for key in keys if key not in again and find(key) is None]
+        give_back(self._scheduler, rest)
 
 
 def _warm() -> None:

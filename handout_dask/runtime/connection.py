@@ -11,12 +11,12 @@ from distributed.comm import get_address_host_port
 from distributed.protocol import pickle
 
 from handout_dask.errors import HandoutError
-from handout_dask.holding import Elastic
 from handout_dask.node import Cluster
 from handout_dask.runtime.client import install
 from handout_dask.runtime.fleet import Fleet, check_elastic
 from handout_dask.runtime.records import NAME
 from handout_dask.runtime.supervisor import Supervisor
+from handout_dask.scaling import Elastic
 
 
 class Connection:

@@ -18,10 +18,11 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol import pickle
 
 from handout_dask.dispatch import Dispatcher
-from handout_dask.holding import Decision, End, Expect, Lose, needs
+from handout_dask.holding import needs
 from handout_dask.runtime.replanner import Replanner
 from handout_dask.runtime.roster import Roster
 from handout_dask.runtime.sender import Sender
+from handout_dask.scaling import Decision, End, Expect, Lose
 
 logger = logging.getLogger(__name__)
 

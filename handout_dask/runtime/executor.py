@@ -18,7 +18,6 @@ from handout_dask.events import Hold
 from handout_dask.explanation import Explanation, explain
 from handout_dask.graph import Graph
 from handout_dask.history import History
-from handout_dask.holding import Elastic
 from handout_dask.learned import with_learned
 from handout_dask.node import Cluster
 from handout_dask.plans import Plan, allocate
@@ -37,6 +36,7 @@ from handout_dask.runtime.submission import (
     run_spec,
     sinks_of,
 )
+from handout_dask.scaling import Elastic
 from handout_dask.tracker import ResourceTracker
 
 
@@ -366,12 +366,9 @@ class Executor(Connection):
                 what = graph, plan, kept, self.on_failure
                 keepsake = await _offload(lambda: pickle.dumps(what))
             await self.client.scheduler.handout_submit(
-                spec=pickle.dumps(spec),
-                owner=self.id,
-                tracker=self._tracker,
-                keepsake=keepsake,
-                wanted=sorted(kept | sinks) if detached else None,
-            )
+                spec=pickle.dumps(spec), owner=self.id, tracker=self._tracker,
+                keepsake=keepsake, wanted=sorted(kept | sinks) if detached else None,
+            )  # fmt: skip
             wanted = {lowered.keys[i]: i for i in kept | sinks}
             rank = dict(zip(lowered.keys, spec.rank, strict=True))
             rank.update((key, 0) for key in lowered.cut_keys)

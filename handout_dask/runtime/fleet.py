@@ -19,9 +19,9 @@ from distributed.protocol import pickle
 from distributed.worker_memory import parse_memory_limit
 
 from handout_dask.errors import HandoutError
-from handout_dask.holding import Elastic
 from handout_dask.node import Cluster
 from handout_dask.runtime.nodes import WorkerInfo, node_of
+from handout_dask.scaling import Elastic
 
 logger = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from handout_dask.errors import UnsatisfiableError
 from handout_dask.held import Held
 from handout_dask.history import History
 from handout_dask.lacks import refusal_text
+from handout_dask.learned import with_learned
 from handout_dask.node import Cluster
 from handout_dask.outline import Outline
 from handout_dask.plans import allocate
@@ -31,7 +32,6 @@ from handout_dask.runtime.submission import Turn, run_spec
 NOVEL = 10.0  # ms; of what nothing is known, so that no time is spent on a fine plan
 LEAST_INPUT = 0.1  # MB; of smaller results it does not matter where they lie
 FROM_AFAR = 8  # of functions that a foreign task waits for, how many are looked at
-LEFT = ("waiting", "no-worker")  # states of tasks that are to be planned
 
 INPUT = parse_cost({"cpu_time": 0, "cpu": 0}, "an input")
 
@@ -214,6 +214,7 @@ def plan_batch(
     cluster: Cluster,
     held: Sequence[Held],
     history: History,
+    cost: float = 0.0,
 ) -> tuple[RunSpec | None, dict[Any, UnsatisfiableError]]:
     """The plan of a batch as the dispatcher takes it; or why some can run nowhere.
 
@@ -233,6 +234,8 @@ def plan_batch(
         What is taken of them.
     history : History
         Knows what functions take.
+    cost : float
+        Seconds that each takes besides.
     """
     labels = [str(key) for key in batch.keys]
     outline = Outline.of_tasks(
@@ -247,10 +250,7 @@ def plan_batch(
         refused[batch.keys[i]] = UnsatisfiableError(text, {labels[i]: why})
     if refused:
         return None, refused
-    named = [outline.names[k] for k in outline.name.tolist()]
-    guessed, declared = outline.option_guessed, outline.option_work
-    work = history.work(named, outline.labels, guessed, declared)
-    plan = allocate(problem.on(cluster, held=held, work=work), allocator)
+    plan = allocate(with_learned(problem, history, cost), allocator)
     spec = run_spec(
         plan,
         Lowered(None, (), (), frozenset()),

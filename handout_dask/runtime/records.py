@@ -35,6 +35,7 @@ class LiveRun:
         self.refused: dict[tuple[Any, str], list[Any]] = {}  # what workers can't take
         self.flushing = False
         self.planning = False  # again, or about to
+        self.due: Any = None  # the timer until then
         self.pause_until = 0.0  # by the clock; before, it is not planned again
         self.revised_at = book.since
         self.news: dict[str, None] = {}  # why it shall be

@@ -27,7 +27,9 @@ logger = logging.getLogger(__name__)
 LEAST_OFF, OFF = 0.02, 0.01  # s, share of what is left: what is off by more is news
 PAUSE = 30.0  # times as long as planning again took, it is not done again
 LEAST_PAUSE = 0.02  # s
+MOST_PAUSE = 0.1  # of the time that is left, where that is more than a second
 COST_SHARE, MOST_COST = 0.05, 0.02  # of a new value in the mean; s
+RECOVERS = 0.005  # share of its slowness that an idle node is forgiven at each look
 OUTDATED = 0.5  # s; with an older plan a node does not idle for what it says
 OVERDUE = 1.2  # times its expected time, after which a function that runs is news
 
@@ -64,6 +66,7 @@ class Replanner:
         self._is_running, self._revised, self._loop = is_running, revised, loop
         self._pool = ThreadPoolExecutor(1, "handout-replan")
         self.history = History()
+        self._is_loaded = False  # what planning again needs, which is done once
         self.cost = 0.0  # s from a free slot to news of the end, besides the run time
         self._kinds: dict[str, tuple[Node, str]] = {}
 
@@ -76,6 +79,9 @@ class Replanner:
         """Something happened to a node; all that has not started is planned again."""
         for run in self._runs.values():
             run.pause_until = 0.0
+            if run.due is not None:  # it waits for the end of a pause
+                self._loop.remove_timeout(run.due)
+                run.due, run.planning = None, False
             self._want(run, why)
 
     def joined(self, name: str) -> None:
@@ -110,7 +116,7 @@ class Replanner:
             self._want(run, "late" if at > end else "early")
 
     def _believed(self, run: LiveRun, i: int, node: Node) -> float | None:
-        """Seconds that a function takes on a node, were it as declared; None: unknown."""
+        """Seconds that a function takes on a node that is as declared, if known."""
         outline = run.spec.outline
         assert outline is not None
         name, label = outline.names[outline.name[i]], outline.labels[i]
@@ -121,6 +127,8 @@ class Replanner:
         """Look for what no event tells of: functions that run on, nodes that idle."""
         now = self._dispatcher.now
         for name, book in self._dispatcher.nodes.items():
+            if not book.running and self.history.node_factor(name) > OVERDUE:
+                self.history.relax(name, RECOVERS)
             for token, i in book.running:
                 run = self._runs.get(token)
                 if run is None or run.spec.outline is None:
@@ -145,9 +153,11 @@ class Replanner:
         run.news.setdefault(why)
         if not run.planning:
             run.planning = True
-            self._loop.call_later(max(0.0, run.pause_until - time()), self._begin, run)
+            pause = max(0.0, run.pause_until - time())
+            run.due = self._loop.call_later(pause, self._begin, run)
 
     def _begin(self, run: LiveRun) -> None:
+        run.due = None
         if run.spec.token not in self._runs or not run.book.left:
             run.planning = False
             return
@@ -227,6 +237,8 @@ class Replanner:
             return
         begin = perf_counter()
         run.revised_at = time()
+        if not self._is_loaded:
+            self._is_loaded, spent, seconds = True, 0.0, 0.0
         moved = self._dispatcher.revise(
             run.spec.token, revision.node, revision.start, revision.end,
             revision.latest, revision.rank,
@@ -235,7 +247,8 @@ class Replanner:
         run.replans.append((now, ", ".join(news), revision.makespan, len(moved)))
         self._revised(run, moved)
         spent += seconds + perf_counter() - begin
-        run.pause_until = time() + max(LEAST_PAUSE, PAUSE * spent)
+        most = max(1.0, MOST_PAUSE * (run.book.last - now))
+        run.pause_until = time() + min(max(LEAST_PAUSE, PAUSE * spent), most)
         if run.news:
             self._want(run, next(iter(run.news)))
 

@@ -74,8 +74,9 @@ def test_what_is_late_on_one_node_is_taken_over_by_the_other():
     stand = stand_at(plan, 0.5)
     late = stand.node.index("a")
     assert stand.state[late] == SENT
-    stand.end[late] = stand.start[late] + 20.0
-    made = again(plan, stand)
+    work = np.ones(12)
+    work[late] = 20.0  # as was learned, or is learned of functions like it
+    made = again(plan, stand, work=work)
     assert made.node[late] == "a"
     assert {made.node[i] for i in range(12) if i != late} == {"b"}
     assert made.moved == 5
@@ -120,10 +121,16 @@ def test_a_slower_node_gets_less_work():
 def test_learned_times_count():
     plan = planned(many(8), pair())
     made = again(plan, stand_at(plan, 0.5), work=np.full(8, 3.0))
-    stand = stand_at(plan, 0.5)
-    assert made.makespan == pytest.approx(1.0 + 3 * 3.0)
-    for i in np.flatnonzero(stand.state == WAITING):
+    assert made.makespan == pytest.approx(4 * 3.0)  # of what runs too
+    for i in range(8):
         assert made.end[i] - made.start[i] == pytest.approx(3.0)
+
+
+def test_what_runs_on_a_slower_node_takes_longer_too():
+    plan = planned(many(2), pair())
+    made = again(plan, stand_at(plan, 0.5), slower=np.array([4.0, 1.0]))
+    ends = {made.node[i]: made.end[i] for i in range(2)}
+    assert ends == {"a": pytest.approx(4.0), "b": pytest.approx(1.0)}
 
 
 def test_what_others_hold_counts_from_now_on():
@@ -197,12 +204,12 @@ def test_an_alternative_that_does_not_run_is_no_way_out():
     assert again(plan, stand, hd.Cluster(nodes[::-1])).node[i] == "b"
 
 
-def test_what_was_sent_ahead_to_a_node_that_has_returned_takes_no_time():
+def test_what_was_sent_ahead_to_a_node_that_has_returned_has_times_again():
     plan = planned(many(2), [hd.Node("a", {"cpu": 1})])
     stand = stand_at(plan, 0.5, ahead=[1])
     stand.start[1] = stand.end[1] = np.inf
     made = again(plan, stand)
-    assert (made.start, made.end) == ([0.0, 1.0], [1.0, 1.0])
+    assert (made.start, made.end) == ([0.0, 1.0], [1.0, 2.0])
 
 
 def test_nothing_can_run_and_nothing_breaks():
@@ -245,6 +252,32 @@ def test_what_was_sent_ahead_begins_when_a_slot_gets_free():
     order = np.argsort(plan.start).tolist()
     made = again(plan, stand_at(plan, 0.5, ahead=order[1:3]))
     assert [made.start[i] for i in order] == pytest.approx([0.0, 1.0, 2.0, 3.0])
+
+
+def test_it_gets_the_slot_that_gets_free_first():
+    functions = [
+        hd.Function(k, cost={"cpu_time": t}) for k, t in enumerate([9000, 2000, 1000])
+    ]
+    plan = planned(functions, [hd.Node("a", {"cpu": 2})])
+    i = plan.problem.where
+    made = again(plan, stand_at(plan, 0.5, ahead=[i[2]]))
+    assert [made.start[i[k]] for k in range(3)] == pytest.approx([0.0, 0.0, 2.0])
+
+
+def test_latest_starts_are_those_that_lengthen_nothing():
+    functions = [
+        hd.Function("long", cost={"cpu_time": 4000}, node="a"),
+        hd.Function("short", cost={"cpu_time": 1000}, node="b"),
+        hd.Function("shorter", cost={"cpu_time": 500}, node="b"),
+    ]
+    plan = planned(functions, pair())
+    stand = stand_at(plan, -1.0)
+    stand = Stand(stand.node, stand.state, stand.start, stand.end, stand.ahead, 2.0)
+    made = again(plan, stand)
+    i = plan.problem.where
+    assert made.start[i["long"]] == made.latest[i["long"]] == pytest.approx(2.0)
+    of_b = [(made.start[i[k]], made.latest[i[k]]) for k in ("short", "shorter")]
+    assert of_b == [pytest.approx((2.0, 4.5)), pytest.approx((3.0, 5.5))]
 
 
 def test_what_failed_is_over():
@@ -319,22 +352,29 @@ def test_a_revision_keeps_what_has_begun_and_plans_the_rest_from_now_on(problems
     assert set(moved) <= set(waits)
     new = Problem(p.outline, cluster)
     eps = 1e-9 * (1 + made.makespan)
+
+    def seconds(i, j):
+        row = p.option_ptr[i] + plan.option[i]
+        rate = new.rate[p.option_class[row], new.kind[j]]
+        assert rate > 0
+        return p.option_work[row] / rate * slower[j]
+
     for i in range(n):
         start, end = made.start[i], made.end[i]
         if i not in waits:
             if stand.state[i] in (SENT, DONE):
                 assert start == stand.start[i]
             if stand.state[i] == SENT:
-                assert end >= max(stand.end[i], now) - eps
+                assert end >= now - eps
+            if stand.state[i] == SENT and made.node[i] in cluster.index:
+                takes = seconds(i, cluster.index[made.node[i]])
+                assert end == pytest.approx(max(start + takes, now + OVERDUE * takes))
             continue
         assert np.isinf(start) == np.isinf(end)
         if np.isinf(end):
             continue
         j = cluster.index[made.node[i]]  # it is there
-        seconds = p.option_work[p.option_ptr[i] + plan.option[i]]
-        rate = new.rate[p.option_class[p.option_ptr[i] + plan.option[i]], new.kind[j]]
-        assert rate > 0
-        assert end - start == pytest.approx(seconds / rate * slower[j])
+        assert end - start == pytest.approx(seconds(i, j))
         assert start >= now - eps
         assert made.latest[i] >= start - eps
         assert p.pin[i] < 0 or made.node[i] == p.nodes[p.pin[i]].name
