@@ -233,6 +233,30 @@ def test_lost_node_moves_its_functions_and_returns_what_they_held() -> None:
     assert sent(books, "b") == [("r", 0)]
 
 
+def test_functions_wait_for_a_node_that_is_expected() -> None:
+    books = dispatcher(Node("b", {"cpu": 1}))
+    books.expect_node(Node("a", {"cpu": 1}))
+    assert (books.is_up("a"), books.is_due("a")) == (False, True)
+    run = books.add_run(spec("r", ["a", "b"], able=[frozenset("ab")]))
+    books.ready("r", 0)
+    assert (run.node, sent(books, "a")) == (["a", "b"], [])
+    plan = [0.0] * 2, [1.0] * 2, [0.0] * 2, [0, 1]
+    assert books.revise("r", ["a", "a"], *plan) == [1]  # it may be planned there too
+    books.set_node(Node("a", {"cpu": 1}))
+    assert sent(books, "a") == [("r", 0)]
+
+
+def test_what_waits_for_an_expected_node_moves_if_it_does_not_come() -> None:
+    books = dispatcher(Node("b", {"cpu": 1}))
+    books.expect_node(Node("a", {"cpu": 1}))
+    run = books.add_run(spec("r", ["a"], able=[frozenset("ab")]))
+    assert books.lose_node("a") == {"b"}
+    assert run.node == ["b"]
+    books.expect_node(Node("a", {"cpu": 1}))
+    assert books.lose_node("b") == {"a"}  # nowhere else; it will be there
+    assert run.node == ["a"]
+
+
 @pytest.mark.parametrize("told", ["waiting", "ready"])
 def test_what_a_lost_node_ran_moves_once_it_is_to_be_run_again(told: str) -> None:
     books = dispatcher(Node("a", {"cpu": 1}), Node("b", {"cpu": 1}))

@@ -22,7 +22,8 @@ from handout_dask import (
     plan,
     simulate,
 )
-from handout_dask.events import FAILED, LOST, Span
+from handout_dask.events import FAILED, LOST, Hold, Span
+from handout_dask.node import BILLINGS
 from handout_dask.plans import allocate
 
 
@@ -127,6 +128,25 @@ def test_money_is_billed_as_the_cluster_bills_and_for_every_attempt():
     assert held.money == pytest.approx(6 + 2 * 2)
     rounded = Report.of(chain("held", quantum=10), spans)
     assert rounded.money == pytest.approx(10 + 10 * 2)
+
+
+def test_what_was_held_is_paid_whether_it_ran_something_or_not():
+    spans = [Span("a", "n0", 3.0, 4.0), Span("b", "n0", 4.0, 6.0)]
+    holds = [Hold("n0", 0, 6.5), Hold("n1", 0, 1), Hold("n1", 2, 3), Hold("n2", 7, 9)]
+    by_use, by_hold = (Report.of(chain(b), spans, holds=holds) for b in BILLINGS)
+    assert by_hold.holds == (Hold("n0", 0, 6), Hold("n1", 0, 1), Hold("n1", 2, 3))
+    assert by_hold.money == by_hold.held_money == pytest.approx(6 + 1 * 2 + 1 * 2)
+    assert by_use.held_money == by_hold.held_money
+    assert by_use.money == pytest.approx(1 + 2)
+    assert by_hold.whole_money == pytest.approx(6 * (1 + 2 + 10))
+    assert "held for 8 s in all, money 10; all held all the time 78" in str(by_hold)
+    assert by_hold.as_dict()["held_money"] == pytest.approx(10)
+    rounded = Report.of(chain("held", quantum=5), spans, holds=holds)
+    assert rounded.money == pytest.approx(10 + 5 * 2 + 5 * 2)
+    untold = Report.of(chain("held"), spans)
+    assert (untold.money, untold.holds) == (pytest.approx(3), ())
+    assert untold.as_dict()["held_money"] is None
+    assert "held for" not in str(untold)
 
 
 def test_last_attempt_counts_and_the_others_are_counted():

@@ -115,7 +115,7 @@ class Fleet:
     async def _follow(self, client: Client, owner: str) -> None:
         while client.status in ("running", "connecting"):
             failed, self._failed = self._failed, {}
-            there = {n for n, (key, _) in self._specs.items() if self._has(key)}
+            there = {name for name in self._specs if self._has(self._key(name))}
             try:
                 orders = await client.scheduler.handout_hold(
                     owner=owner, specified=sorted({*there, *self._busy}), failed=failed
@@ -123,9 +123,10 @@ class Fleet:
             except Exception:  # the scheduler is busy, or going
                 self._failed = {**failed, **self._failed}
             else:
-                free = [n for n in orders["start"] if n not in {*self._busy, *there}]
+                idle = [name for name in self._specs if name not in self._busy]
+                free = [n for n in idle if n in orders["start"] and not self._runs(n)]
                 self._work(free, self._start(free))
-                free = [n for n in orders["away"] if n in there - {*self._busy}]
+                free = [n for n in orders["away"] if n in there and n in idle]
                 self._work(free, self._put_away(free))
             await asyncio.sleep(POLL)
 
@@ -143,14 +144,17 @@ class Fleet:
         task.add_done_callback(lambda _: [self._busy.pop(n, None) for n in names])
 
     async def _start(self, names: list[str]) -> None:
-        specs = self._specs
-        self.cluster.worker_spec.update(specs[name] for name in names)
+        await self._put_away([n for n in names if self._key(n) in self.cluster.workers])
+        self.cluster.worker_spec.update(self._specs[name] for name in names)
         why = ""
         try:
             await self._correct()
         except Exception as error:
-            why = f"{type(error).__name__}: {error}"
-        bad = [name for name in names if why and not self._runs(specs[name][0])]
+            first: BaseException = error
+            while first.__cause__ is not None:  # Dask says only that it failed
+                first = first.__cause__
+            why = f"{type(first).__name__}: {first}"
+        bad = [name for name in names if why and not self._runs(name)]
         await self._put_away(bad)
         if len(bad) == 1 == len(names):
             self._failed[bad[0]] = f"it can't be started: {why}"
@@ -160,13 +164,18 @@ class Fleet:
 
     async def _put_away(self, names: list[str]) -> None:
         for name in names:
-            self.cluster.worker_spec.pop(self._specs[name][0], None)
+            self.cluster.worker_spec.pop(self._key(name), None)
         if names:
             with suppress(Exception):
                 await self._correct()
 
-    def _runs(self, key: Any) -> bool:
-        worker = self.cluster.workers.get(key)
+    def _key(self, name: str) -> Any:
+        """The name of a node as the cluster has it, such as a number."""
+        return self._specs[name][0]
+
+    def _runs(self, name: str) -> bool:
+        """Whether the cluster runs a node, or is about to; not if that failed."""
+        worker = self.cluster.workers.get(self._key(name))
         return worker is not None and getattr(worker, "status", None) not in FAILED
 
     async def _correct(self) -> None:

@@ -15,6 +15,10 @@ class Keys:
         self._by_cut: dict[str, LiveRun] = {}
         self._by_key: dict[Any, tuple[LiveRun, int]] = {}
 
+    def __len__(self) -> int:
+        """How many entries there are; none when no run is live."""
+        return len(self._by_prefix) + len(self._by_cut) + len(self._by_key)
+
     def add(self, run: LiveRun) -> None:
         """Know the keys of a run."""
         if run.keys is not None:

@@ -195,7 +195,7 @@ class HandoutPlugin(SchedulerPlugin):
     def _is_running(self, name: str) -> bool:
         """Whether a node takes work: there, and not paused or closing."""
         ws = self.scheduler.workers.get(self.address.get(name, ""))
-        return ws is not None and ws.status is Status.running
+        return ws is not None and ws.status in (Status.init, Status.running)
 
     def _revised(self, run: LiveRun, moved: Iterable[int]) -> None:
         """What has not started of a run was planned again; these go elsewhere."""

@@ -246,7 +246,7 @@ def test_many_small_runs_leave_nothing_behind(executor, until):
         books = plugin.dispatcher
         in_hand = sum(len(n.running) + len(n.ahead) for n in books.nodes.values())
         claims = len(books.tracker._claims)
-        return (len(books.runs), claims, len(plugin.by_prefix), in_hand)
+        return (len(books.runs), claims, len(plugin.keys), in_hand)
 
     assert executor.client.run_on_scheduler(sizes) == (0, 0, 0, 0)
 

@@ -106,14 +106,14 @@ def test_nothing_of_a_released_run_is_left_on_the_scheduler(executor, until):
 
     def books(dask_scheduler):
         plugin = dask_scheduler.plugins["handout"]
-        ours = (plugin.runs, plugin.by_prefix, plugin.by_cut, plugin.dispatcher.runs)
+        ours = (plugin.runs, plugin.keys, plugin.dispatcher.runs)
         return [len(x) for x in (*ours, dask_scheduler.tasks)]
 
     run = executor.execute(_same_ids(1))
     assert executor.client.run_on_scheduler(books)[0] == 1
     run.release()
     until(executor.client, lambda s: not s.tasks)
-    assert executor.client.run_on_scheduler(books) == [0] * 5
+    assert executor.client.run_on_scheduler(books) == [0] * 4
 
 
 def test_runs_of_two_executors_do_not_overbook_a_node(executor, other, journal):
