@@ -112,15 +112,18 @@ class NodeBook:
     unsure: set[Member] = field(default_factory=set)  # sent, inputs still under way
     lone: int = 0  # how many in hand let nothing be sent ahead behind them
 
-    @property
-    def slots(self) -> float:
-        """Functions at once."""
-        return self.node.capacity("slots")
+    slots: float = 0.0  # functions at once
+    even: bool = True  # whether any `slots` functions of one core each fit at once
 
-    @property
-    def even(self) -> bool:
-        """Whether any `slots` functions of one core each fit at once."""
-        return self.node.capacity("cpu") >= self.slots
+    def __post_init__(self) -> None:
+        """Note what is asked for often."""
+        self.set(self.node)
+
+    def set(self, node: Node) -> None:
+        """The node is there, and is like this."""
+        self.node = node
+        self.slots = node.capacity("slots")
+        self.even = node.capacity("cpu") >= self.slots
 
     @property
     def spare(self) -> float:
@@ -254,6 +257,11 @@ class RunBook:
         """How many functions wait for a node, or a few more."""
         queue = self.queues.get(name)
         return 0 if queue is None else len(queue.order) - queue.first
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether it is expected to miss its deadline."""
+        return self.spec.deadline is not None and self.last > self.spec.deadline
 
     def demand(self, i: int) -> dict[str, float]:
         """What function i holds while it runs."""

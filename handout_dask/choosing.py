@@ -28,7 +28,7 @@ def choose_by_plan(
     i = next(run.ahead_of(name, None, 1), None)
     if i is None or run.state[i] != READY or (book.unsure and not full):
         return None
-    if full and not _may_go_ahead(book, run, i):
+    if full and (run.cores(i) > 1 or not _may_send_ahead(book)):
         return None
     sure = arrives(run.spec.token, i, name) <= 0.0
     if full and not sure:  # its inputs are on their way; word will come
@@ -64,6 +64,8 @@ def choose(
     (int, bool) or None
         The function, and whether all its inputs are on the node.
     """
+    if full and not _may_send_ahead(book):
+        return None
     name, token = book.node.name, run.spec.token
     at = now - run.since
     at -= max(LEAST_SLIP, SLIP * (run.last - at))
@@ -72,7 +74,7 @@ def choose(
     for tries, i in enumerate(run.candidates(name)):
         if tries == TRIES:
             break
-        if full and not _may_go_ahead(book, run, i):
+        if full and run.cores(i) > 1:
             continue
         if not _may_pass(book, run, i, at):
             run.blocked = True
@@ -90,9 +92,11 @@ def choose(
 
 def _may_pass(book: NodeBook, run: RunBook, i: int, at: float) -> bool:
     """Whether function i makes nothing late that was to start before it here."""
-    end = at + run.seconds(i)
-    spare = book.spare - max(1.0, run.cores(i))
+    spare = None
     for k in run.ahead_of(book.node.name, i, IN_FRONT):
+        if spare is None:
+            end = at + run.seconds(i)
+            spare = book.spare - max(1.0, run.cores(i))
         cores = max(1.0, run.cores(k))
         if spare >= cores and run.demand(k).keys() == {"cpu"}:
             spare -= cores
@@ -101,13 +105,11 @@ def _may_pass(book: NodeBook, run: RunBook, i: int, at: float) -> bool:
     return True
 
 
-def _may_go_ahead(book: NodeBook, run: RunBook, i: int) -> bool:
-    """Whether a function may be sent for a slot that is not free yet."""
-    if len(book.ahead) >= AHEAD_MOST * book.slots or run.cores(i) > 1:
+def _may_send_ahead(book: NodeBook) -> bool:
+    """Whether something may be sent to a node for a slot that is not free yet."""
+    if not book.even or book.lone or len(book.ahead) >= AHEAD_MOST * book.slots:
         return False
-    if book.ahead and book.ahead_seconds >= AHEAD_SECONDS * book.slots:
-        return False
-    return book.even and not book.lone
+    return not book.ahead or book.ahead_seconds < AHEAD_SECONDS * book.slots
 
 
 def is_lone(run: RunBook, i: int) -> bool:

@@ -26,6 +26,7 @@ from handout_dask.books import (
 from handout_dask.choosing import Arrives, choose, choose_by_plan, is_lone
 from handout_dask.errors import TrackerError
 from handout_dask.node import Node
+from handout_dask.promised import promised
 from handout_dask.tracker import ResourceTracker
 
 AHEAD_WITHIN = 0.2  # s until a slot gets free: to be sent for it now, not elsewhere yet
@@ -49,7 +50,8 @@ class Dispatcher:
 
     Functions of one run start on each node in planned order. If that is not ready, one
     that is goes first where that makes nothing late (backfilling). Of several runs
-    those of higher priority are served first, and equal ones by turns.
+    those of higher priority are served first, of equal ones those that are about to
+    miss a deadline, and the others by turns.
 
     Parameters
     ----------
@@ -76,7 +78,8 @@ class Dispatcher:
             for tracker in run.trackers[1:]:
                 tracker.register(node.name, node.capabilities)
         book = self.nodes.setdefault(node.name, NodeBook(node))
-        book.node, book.up, book.expected = node, True, False
+        book.set(node)
+        book.up, book.expected = True, False
         self._promote(book)
 
     def expect_node(self, node: Node) -> None:
@@ -264,7 +267,10 @@ class Dispatcher:
     def _by_turn(self) -> Iterable[RunBook]:
         if len(self.runs) == 1:
             return self.runs.values()
-        return sorted(self.runs.values(), key=lambda r: (-r.spec.priority, r.served))
+        return sorted(
+            self.runs.values(),
+            key=lambda run: (-run.spec.priority, not run.is_pressed, run.served),
+        )
 
     def _send(
         self, book: NodeBook, run: RunBook, i: int, sure: bool, full: bool
@@ -378,23 +384,6 @@ class Dispatcher:
         run.replace(node, start, end, latest, rank)
         return moved
 
-    # ------------------------------------------------------------------ reading
-    def outlook(self, but: str = "") -> list[tuple[Any, ...]]:
-        """What nodes are promised: ``(node, start, end, demand)`` per function left.
-
-        Times are from now on; the run `but` is left out.
-        """
-        out = []
-        for token, run in self.runs.items():
-            at = self.now - run.since
-            for i, state in enumerate(run.state):
-                if token == but or state in ENDED or run.end[i] == float("inf"):
-                    continue
-                begin, seconds = 0.0, run.end[i] - run.start[i]
-                if state == SENT:
-                    end = expected_end(run.start[i], seconds, at) - at
-                else:
-                    begin = max(0.0, run.start[i] - at)
-                    end = begin + seconds
-                out.append((run.node[i], begin, end, run.demand(i)))
-        return out
+    def outlook(self, before: RunBook | None = None) -> list[tuple[Any, ...]]:
+        """What nodes are promised, from now on; `promised` says it."""
+        return promised(self.runs.values(), self.now, before)

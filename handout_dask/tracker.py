@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Mapping
+from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
 from handout_dask.costs import CUDA, ESTIMATES, as_bool, parse_quantity
@@ -166,9 +167,21 @@ class StaticTracker:
 
 def _parse_request(req: Mapping[str, Any]) -> tuple[list[str], dict[str, int]]:
     """``(capabilities, demand)`` of a flat map; its estimates ask nothing."""
+    items = tuple((name, type(value), value) for name, value in req.items())
+    try:
+        capabilities, demand = _parse_items(items)
+    except TypeError:  # something of it is not hashable
+        capabilities, demand = _parse_items.__wrapped__(items)
+    return list(capabilities), dict(demand)
+
+
+@lru_cache(maxsize=1024)  # the same few are asked for over and over; 1 is not True
+def _parse_items(
+    items: tuple[tuple[str, type, Any], ...],
+) -> tuple[list[str], dict[str, int]]:
     capabilities: list[str] = []
     demand: dict[str, int] = {}
-    for name, value in req.items():
+    for name, _, value in items:
         if name in ESTIMATES:
             continue
         flag = as_bool(value)

@@ -324,12 +324,12 @@ def test_outlook_tells_what_nodes_are_promised() -> None:
     r = [("a", 0.0, 6.0, {"cpu": 1.0}), ("a", 6.0, 16.0, {"cpu": 1.0})]
     q = [("a", 0.0, 3.0, {"cpu": 1.0})]  # it is late
     assert books.outlook() == r + q
-    assert books.outlook(but="q") == r
+    assert books.outlook(before=books.runs["q"]) == r[:1]  # they take turns
+    assert books.outlook(before=books.runs["r"]) == []
+    low = books.add_run(spec("p", ["a"], priority=-1))
+    assert books.outlook(before=low) == r + q
     books.now = 120.0  # the one that runs is expected to take a tenth more
-    assert books.outlook(but="q") == [
-        ("a", 0.0, 1.0, {"cpu": 1.0}),
-        ("a", 0.0, 10.0, {"cpu": 1.0}),
-    ]
+    assert books.outlook(before=books.runs["q"]) == [("a", 0.0, 1.0, {"cpu": 1.0})]
 
 
 @pytest.mark.parametrize("state", [DONE, FAILED, GONE])

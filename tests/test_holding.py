@@ -197,6 +197,16 @@ def test_the_next_cheapest_is_held_for_one_that_fails() -> None:
     assert made.decide({}, idle, 1.0) == [Start("dear")]
 
 
+def test_no_node_ends_before_the_one_that_stays_is_there() -> None:
+    made = holding("cheap", "dear")
+    made.left("cheap", 1.0)
+    assert made.specified("me", ["dear"], 10.0) == [Expect("cheap")]
+    assert made.decide({}, idle, 10.0) == [Start("cheap")]
+    assert made.decide({}, idle, 11.0) == []
+    made.joined("cheap", 11.5)
+    assert made.decide({}, idle, 12.0) == [End("dear")]
+
+
 def test_a_crashed_node_may_return_by_itself_or_is_replaced() -> None:
     made = holding("cheap", "dear")
     assert not made.left("dear", 1.0)

@@ -88,11 +88,15 @@ class Follower:
             fault = fault_of(self._scheduler.tasks[key], self._keys.is_cut)
             self._record(run, i, "failed" if fault else "blocked", about, fault)
             self._sender.wake(books.ended(token, i, FAILED))
+            if fault:
+                self._replanner.failed(run)
         elif finish == "forgotten":
             self.gone(run, i)
             run.keys_left -= 1
         if not run.book.left:
             self.flush(run)
+            if finish != "forgotten":
+                self._replanner.shared(run)
         if not run.keys_left:
             self.drop(token)
 

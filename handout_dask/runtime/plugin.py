@@ -223,6 +223,7 @@ class HandoutPlugin(SchedulerPlugin):
         run.keepsake, run.wanted = keepsake, wanted or []
         self.runs[run.spec.token] = run
         self.keys.add(run)
+        self.replanner.shared(run)
 
     async def rpc_cancel(self, token: str, client: str) -> None:
         """Stop what has not ended of a run; what has, stays."""

@@ -84,6 +84,16 @@ class Replanner:
                 run.due, run.planning = None, False
             self._want(run, why)
 
+    def shared(self, but: LiveRun) -> None:
+        """A run began or ended, so that others have less room, or more."""
+        for run in self._runs.values():
+            if run is not but:
+                self._want(run, "another run began or ended")
+
+    def failed(self, run: LiveRun) -> None:
+        """A function failed; what depends on it needs no room."""
+        self._want(run, "a function failed")
+
     def joined(self, name: str) -> None:
         """A node is there that was not, or had gone."""
         self.history.relax(name)
@@ -177,7 +187,7 @@ class Replanner:
         )
         held = [
             Held(*row)
-            for row in self._dispatcher.outlook(but=spec.token)
+            for row in self._dispatcher.outlook(before=run.book)
             if row[0] in cluster.index
         ] + self._roster.holding.held(run.owner, now)
         ahead = [

@@ -1,4 +1,4 @@
-"""A pytest plugin: Dask's own tests run on a cluster, with the library installed or not.
+"""A pytest plugin: Dask's own tests run on a cluster, with the library or without.
 
 With ``HANDOUT_SUITE=installed`` every task is planned, however short. Computations that
 name a local scheduler go to the cluster too. What was run is written as JSON into the

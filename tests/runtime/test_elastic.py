@@ -105,21 +105,27 @@ def slow_where_cheap(seconds):
     return where()
 
 
-def test_results_outlive_the_nodes_that_made_them(until):
+def test_results_outlive_the_nodes_that_made_them(until, journal):
+    names = [node.name for node in NODES.nodes]
+
+    def told(*args):
+        journal(where())
+        return where()
+
     with hd.Executor(nodes=NODES, elastic=QUICK) as executor:
         graph = hd.Graph(
             [
-                hd.Function(n.name, [], where, node=n.name, cost={"cpu_time": 10})
-                for n in NODES.nodes
+                hd.Function(name, [], told, node=name, cost={"cpu_time": 10})
+                for name in names
             ]
-            + [hd.Function("all", [n.name for n in NODES.nodes], lambda *x: list(x))]
+            + [hd.Function("all", names, lambda *args: list(args))]
         )
         run = executor.execute(graph)
         until(executor.client, up("cheap"))
-        assert run["all"] == [run[n.name] for n in NODES.nodes]
-        assert run["all"] == [n.name for n in NODES.nodes]
+        assert [run[name] for name in names] == run["all"] == names
+        assert sorted(journal.lines()) == sorted(names)  # none was run again
         again = executor.execute(graph)  # what was ended is started again
-        assert again["all"] == run["all"]
+        assert again["all"] == names
 
 
 def test_two_runs_share_what_is_held(gate, until):

@@ -8,7 +8,15 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, Event, LocalCluster, get_client, get_worker, secede, wait
+from distributed import (
+    Client,
+    Event,
+    LocalCluster,
+    get_client,
+    get_worker,
+    secede,
+    wait,
+)
 
 import handout_dask as hd
 from handout_dask.errors import CostError, HandoutError, UnsatisfiableError
@@ -62,7 +70,9 @@ def client(cluster):
 
 
 def parked(task):
-    return task.state == "no-worker" and task.worker_restrictions == {"handout://parked"}
+    return task.state == "no-worker" and task.worker_restrictions == {
+        "handout://parked"
+    }
 
 
 def plugins(cluster):
@@ -117,18 +127,30 @@ def test_a_cost_around_compute_is_of_all_tasks(installed):
         assert dask.compute(*tasks) == ("1",) * 4
 
 
-def test_costs_of_array_operations_survive_its_optimisation(installed, cluster):
-    seen = {}
+def place(block):
+    return block * 0 + int(get_worker().name)
 
-    def note(block):
-        seen.setdefault(str(get_worker().name), 0)
-        return block + 1
 
+def test_costs_of_array_operations_survive_its_optimisation(installed):
     x = da.arange(24, chunks=4)
     with hd.cost(memory=2000):
-        y = x.map_blocks(note, dtype=x.dtype, name=f"note-{os.urandom(4).hex()}")
-    assert np.array_equal((y * 2).sum(keepdims=True).compute(), [600])
-    assert set(seen) == {"1"}
+        y = x.map_blocks(place, dtype=x.dtype, meta=x._meta)
+    assert (y[2:-2] * 2).compute().tolist() == [2] * 20
+    assert (y.persist() + 0).compute().tolist() == [1] * 24
+
+
+def test_costs_survive_a_fusion_of_delayed_that_a_user_has_switched_on(installed):
+    with hd.cost(camera=1):
+        first = dask.delayed(where, pure=False)()
+    with dask.config.set({"optimization.fuse.delayed": True}):
+        assert dask.delayed(str, pure=False)(first).compute() == "1"
+
+
+def test_bags_keep_their_costs(installed):
+    bag = pytest.importorskip("dask.bag")
+    with hd.cost(camera=1):
+        names = bag.from_sequence(range(6), npartitions=3).map(where)
+    assert names.compute() == ["1"] * 6
 
 
 def test_a_costed_delayed_keeps_its_cost_as_an_argument(installed):
@@ -165,19 +187,19 @@ def test_results_are_exact_and_in_order(client, uncosted):
                 assert np.allclose(y.compute(), y.compute(scheduler="sync"))
 
 
-def test_persisted_data_draw_their_readers(client, learning, cluster):
+def test_data_at_hand_draw_their_readers(client, learning, cluster):
     x = client.persist(da.ones((3, 500_000), chunks=(1, 500_000)))
     wait(x)
     lies = {
         key: {str(ws.name) for ws in cluster.scheduler.tasks[key].who_has}
-        for key in map(lambda k: (x.name, k, 0), range(3))
+        for key in ((x.name, k, 0) for k in range(3))
     }
     with hd.cost(cpu_time=1):
         names = [dask.delayed(where, pure=False)(b) for b in x.to_delayed().ravel()]
     assert [{name} for name in dask.compute(*names)] == list(lies.values())
 
 
-def test_nothing_waits_behind_a_task_that_waits_for_daks_own(installed):
+def test_nothing_waits_behind_a_task_that_waits_for_dasks_own(installed):
     """Costed, uncosted and costed again, on one node."""
     with hd.cost(camera=1, cpu_time=1000):
         first = [dask.delayed(inc, pure=False)(k) for k in range(4)]
@@ -197,11 +219,11 @@ def test_uncosted_tasks_are_left_to_dask(installed, client, cluster, gate):
 
 
 def test_uncosted_tasks_are_planned_and_learned(learning, client, cluster, gate):
-    futures = client.map(call, [gate.call()] * 3, ["a", "b", "c"], pure=False)
-    assert gate.arrivals(3) == ["a", "b", "c"]
+    future = client.submit(call, gate.call(), "a", pure=False)
+    assert gate.arrivals(1) == ["a"]
     assert len(runs(cluster)) == 1
     gate.let()
-    wait(futures)
+    wait(future)
     history = cluster.scheduler.plugins["handout"].replanner.history
     assert history.seconds("call") > 0
 
@@ -249,7 +271,7 @@ def test_what_can_run_nowhere_fails_and_says_why(installed, client, caught):
     with hd.cost(camera=1):
         good = client.submit(where, pure=False)
     error = caught(UnsatisfiableError, dask.delayed(inc)(big).compute)
-    assert "0 lacks memory (needs 9000 MB, has 1000)" in str(error)
+    assert "0, 2 lacks memory (needs 9000 MB, has 1000)" in str(error)
     assert good.result(LIMIT) == "1"
 
 
@@ -291,7 +313,7 @@ def test_a_lost_result_is_computed_where_it_can_be(client):
         future = client.submit(where, pure=False)
         assert future.result(LIMIT) == "1"
 
-        def lose(dask_scheduler, key):
+        def lose(key, dask_scheduler):
             dask_scheduler.transitions({key: "released"}, "test")
 
         client.run_on_scheduler(lose, future.key)
@@ -351,16 +373,14 @@ def test_closing_gives_what_is_left_to_dask(client, cluster, gate):
     assert dask.config.get("array_optimize", None) is None
 
 
-def test_a_client_that_is_gone_leaves_its_tasks_to_others(cluster, gate, until):
+def test_a_client_that_is_gone_takes_its_tasks_along(cluster, gate, until):
     with Client(cluster, set_as_default=False) as other:
         client = Client(cluster, set_as_default=False)
         hd.install(client, nodes=NODES)
         with hd.cost(camera=1):
             futures = client.map(call, [gate.call()] * 3, ["a", "b", "c"], pure=False)
         gate.arrivals(1)
-        wanted = [other.get_dataset("x")[k] for k in ()]  # none is published
-        copies = [other.futures.get(f.key) for f in futures]
-        assert wanted == [] and copies == [None] * 3
+        assert len(futures) == 3
         client.close()
         gate.let()
         until(other, lambda scheduler: "handout" not in scheduler.plugins)
@@ -388,7 +408,9 @@ def test_executors_and_collections_share_the_books(client, cluster, gate):
         gate.arrivals(1)
         code = gate.call()
         run = executor.submit(
-            hd.Graph([hd.Function("ours", [], lambda: code("ours"), cost={"camera": 1})])
+            hd.Graph(
+                [hd.Function("ours", [], lambda: code("ours"), cost={"camera": 1})]
+            )
         )
         assert gate.nobody()
         gate.let()
@@ -403,9 +425,11 @@ def test_an_asynchronous_client_awaits(cluster):
 
     async def main():
         async with Client(cluster.scheduler_address, asynchronous=True) as client:
-            async with hd.install(client, nodes=NODES):
-                with hd.cost(camera=1):
-                    return await client.submit(where, pure=False)
+            installed = await hd.install(client, nodes=NODES)
+            with hd.cost(camera=1):
+                name = await client.submit(where, pure=False)
+            await installed.close()
+            return name
 
     assert asyncio.run(asyncio.wait_for(main(), LIMIT)) == "1"
     assert plugins(cluster) == set()
