@@ -75,7 +75,7 @@ class Holding:
 
     def __init__(self) -> None:
         self._places: dict[str, _Place] = {}
-        self._owners: dict[str, tuple[Elastic, tuple[str, ...], float]] = {}
+        self._owners: dict[str, tuple[Elastic, dict[str, None], float]] = {}
         self._startup: float | None = None  # s, mean of those seen
 
     # ------------------------------------------------------------------- members
@@ -88,7 +88,7 @@ class Holding:
         now: float,
     ) -> list[Decision]:
         """An executor lets these nodes start and end; some are there already."""
-        names = tuple(cluster.index)
+        names = dict.fromkeys(cluster.index)
         self._owners[owner] = elastic, names, cluster.quantum
         made: list[Decision] = []
         for node in cluster.nodes:

@@ -1,6 +1,9 @@
 """Nodes start when a plan needs them, and end when none does."""
 
 import asyncio
+import os
+import random
+import signal
 import time
 
 import pytest
@@ -126,6 +129,36 @@ def test_results_outlive_the_nodes_that_made_them(until, journal):
         assert sorted(journal.lines()) == sorted(names)  # none was run again
         again = executor.execute(graph)  # what was ended is started again
         assert again["all"] == names
+
+
+@pytest.mark.parametrize("allocator", ["time", cheapest("2x")])
+def test_random_graphs_survive_nodes_that_come_go_and_die(allocator, until):
+    rng = random.Random(1)
+    hasty = hd.Elastic(idle=0.1, startup=0.5)
+    with hd.Executor(nodes=NODES, allocator=allocator, elastic=hasty) as executor:
+        functions, expected = [], []
+        for k in range(30):
+            reads = rng.sample(range(k), min(k, rng.choice([0, 1, 2])))
+            expected.append(1 + sum(expected[u] for u in reads))
+            cost = {"cpu_time": rng.choice([10, 50, 300, 1000])}
+            code = adding(rng.choice([0.01, 0.05, 0.2]))
+            functions.append(hd.Function(k, reads, code, cost=cost))
+        for _ in range(2):
+            run = executor.submit(hd.Graph(functions))
+            assert run[10] == expected[10]
+            pids = executor.client.run(os.getpid)
+            os.kill(rng.choice(sorted(pids.values())), signal.SIGKILL)
+            run.wait(60)
+            until(executor.client, up("cheap"))
+            assert [run[k] for k in range(30)] == expected
+
+
+def adding(seconds):
+    def code(*args):
+        time.sleep(seconds)
+        return 1 + sum(args)
+
+    return code
 
 
 def test_two_runs_share_what_is_held(gate, until):

@@ -55,7 +55,7 @@ def cluster():
     with (
         dask.config.set({"distributed.scheduler.validate": True}),
         LocalCluster(
-            n_workers=3, threads_per_worker=1, processes=False, dashboard_address=None
+            n_workers=3, threads_per_worker=1, processes=False, dashboard_address=":0"
         ) as cluster,
     ):
         assert cluster.scheduler.validate
@@ -324,7 +324,7 @@ def test_all_runs_although_a_worker_is_killed():
     with (
         dask.config.set({"distributed.scheduler.validate": True}),
         LocalCluster(
-            n_workers=2, threads_per_worker=2, dashboard_address=None
+            n_workers=2, threads_per_worker=2, dashboard_address=":0"
         ) as cluster,
         Client(cluster) as client,
         hd.install(client, uncosted="learn"),
@@ -346,7 +346,7 @@ def test_all_runs_although_a_worker_is_killed():
 def test_restart_leaves_nothing_behind(gate):
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=1, dashboard_address=None
+            n_workers=1, threads_per_worker=1, dashboard_address=":0"
         ) as cluster,
         Client(cluster) as client,
         hd.install(client, uncosted="learn"),
