@@ -61,28 +61,39 @@ def _sizes(problem: Problem, history: History) -> np.ndarray:
     edges = np.flatnonzero(unknown[problem.pred_of] & (mb == 0.0))
     if not len(edges):
         return mb
-    shares = _elements(problem)
+    shares = _shares(problem)
+    reader = np.repeat(np.arange(outline.n), np.diff(problem.pred_ptr))
     for e in edges.tolist():
         u = int(problem.pred_of[e])
         name = outline.names[outline.name[u]]
         seen = history.nbytes(name, outline.labels[u])
         if seen is not None:
-            mb[e] = seen / 1e6 / shares[u]
+            mb[e] = seen / 1e6 * shares[u, int(reader[e])]
     return mb
 
 
-def _elements(problem: Problem) -> list[int]:
-    """Into how many elements each result is cut; 1 where somebody reads it whole."""
+def _shares(problem: Problem) -> dict[tuple[int, int], float]:
+    """What each function reads of which others: of the elements that anybody reads
+    so many, or the whole result, 1.
+    """
     links = problem.graph.links()
-    seen: list[set[str]] = [set() for _ in links.functions]
-    whole = [False] * len(seen)
-    for u, index in zip(links.producer, links.index, strict=True):
-        whole[u] |= index is None
-        seen[u].add(repr(index))
-    return [
-        1 if all_of_it else max(1, len(parts))
-        for parts, all_of_it in zip(seen, whole, strict=True)
-    ]
+    read: dict[tuple[int, int], set[str] | None] = {}
+    parts: dict[int, set[str]] = {}
+    for v in range(len(links.functions)):
+        for a in range(links.ptr[v], links.ptr[v + 1]):
+            u, index = links.producer[a], links.index[a]
+            mine = read.setdefault((u, v), set())
+            if index is None:
+                read[u, v] = None
+                continue
+            part = repr(index)
+            parts.setdefault(u, set()).add(part)
+            if mine is not None:
+                mine.add(part)
+    return {
+        (u, v): 1.0 if mine is None else len(mine) / len(parts[u])
+        for (u, v), mine in read.items()
+    }
 
 
 def learn(history: History, plan: Plan, span: Span, i: int) -> None:

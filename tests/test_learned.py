@@ -106,9 +106,7 @@ def test_what_others_hold_stays_held():
 def edges(p):
     """``{(u, v): MB}`` by id."""
     ids = [f.id for f in p.functions]
-    return {
-        (ids[u], ids[v]): p.size(u, v) for v in range(len(ids)) for u in p.preds[v]
-    }
+    return {(ids[u], ids[v]): p.size(u, v) for v in range(len(ids)) for u in p.preds[v]}
 
 
 MB = 1_000_000
@@ -141,6 +139,18 @@ def test_who_reads_several_elements_gets_a_share_for_each():
     )
     assert edges(with_learned(p, sized())) == pytest.approx(
         {("a", "b"): 4.0, ("a", "c"): 8.0, ("a", "d"): 12.0}
+    )
+
+
+def test_an_element_is_no_larger_where_others_read_the_whole():
+    p = problem_of(
+        fn("a", name="load"),
+        fn("b", ["a", ("a", 2)]),
+        fn("c", [("a", 0)]),
+        fn("d", [("a", 1), "a"]),
+    )
+    assert edges(with_learned(p, sized())) == pytest.approx(
+        {("a", "b"): 12.0, ("a", "c"): 4.0, ("a", "d"): 12.0}
     )
 
 
@@ -243,7 +253,8 @@ def test_a_function_on_a_gpu_is_taken_at_the_speed_of_that():
     plan = hd.Plan.from_assignment(p, {"a": "fast"})
     history = History()
     learn(history, plan, span(), 0)
-    assert history.seconds("blur", "a") == pytest.approx(10.0)
+    # At the speed of the CPU it were 6; a part is put down to the node.
+    assert history.seconds("blur", "a") == pytest.approx(10.0, rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -180,3 +180,30 @@ def test_who_is_pinned_to_a_node_that_left_can_run_nowhere():
     assert left.pin.tolist() == [-2 if f.id in "ab" else -1 for f in p.functions]
     assert left.able.tolist() == [f.id == "c" for f in p.functions]
     assert left.on(TWO).pin.tolist() == p.pin.tolist()
+
+
+def test_tasks_that_are_no_functions_have_the_outline_of_functions():
+    costs = [{"cpu_time": 20}, {"memory": 5}, {"camera": 1}]
+    costs = [{**cost, "output_size": k} for k, cost in enumerate(costs)]
+    functions = [
+        hd.Function("a", [], name="load", cost=costs[0]),
+        hd.Function("b", ["a"], name="blur", cost=costs[1], node="n0"),
+        hd.Function("c", ["a", "b"], name="blur", cost=costs[2]),
+    ]
+    made = Outline.of_tasks(
+        ["a", "b", "c"],
+        ["load", "blur", "blur"],
+        [hd.Cost(cost) for cost in costs],
+        [[], [0], [1, 0, 1]],
+        {1: "n0"},
+    )
+    assert parts(made) == parts(Outline.of(hd.Graph(functions)))
+    assert parts(sent(made)) == parts(made)
+    assert [f.id for f in made.functions] == ["a", "b", "c"]
+    assert made.functions[1].node == "n0"
+
+
+def test_tasks_without_any_time_take_the_guess():
+    made = Outline.of_tasks(["a"], ["a"], [hd.Cost()], [[]], guess=10.0)
+    assert made.option_work.tolist() == [0.01]
+    assert made.option_guessed.tolist() == [True]

@@ -24,7 +24,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol import pickle
 from tornado.ioloop import PeriodicCallback
 
-from handout_dask.books import ENDED
+from handout_dask.books import ENDED, READY
 from handout_dask.dispatch import Dispatcher
 from handout_dask.runtime.adopted import Adopter
 from handout_dask.runtime.detached import Detached
@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 GRACE = 10.0  # s that a pinned function waits for its node to return
 TICK = 500  # ms between looks at what no event told of: paused workers, lost nodes
+MANY = 2000  # functions whose inputs are brought elsewhere at once
 WATCH = 100  # ms between looks for functions that are late
 RPCS = ("join", "leave", "nodes", "submit", "cancel", "forget")
 
@@ -200,10 +201,13 @@ class HandoutPlugin(SchedulerPlugin):
     def _revised(self, run: LiveRun, moved: Iterable[int]) -> None:
         """What has not started of a run was planned again; these go elsewhere."""
         self.adopter.revised(run)
+        moved = list(moved)
+        if len(moved) > MANY:  # the others get their inputs when they are ready
+            moved = [i for i in moved if run.book.state[i] == READY]
         for i in moved:
-            if run.key(i) in self.scheduler.tasks:
-                address = self.address.get(run.book.node[i], "")
-                self.inputs.fetch(run.key(i), address)
+            task = self.scheduler.tasks.get(run.key(i))
+            if task is not None and task.dependencies:
+                self.inputs.fetch(task.key, self.address.get(run.book.node[i], ""))
         self.sender.wake(*self.address)
 
     # ----------------------------------------------------------------------- runs
