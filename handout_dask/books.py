@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from handout_dask.lacks import explain_all
 from handout_dask.node import Node
 from handout_dask.outline import Outline
 from handout_dask.tracker import ResourceTracker
@@ -157,6 +158,7 @@ class RunBook:
         self.node, self.rank = list(spec.node), list(spec.rank)
         self.start, self.end = list(spec.start), list(spec.end)  # as expected, or were
         self.latest = list(spec.latest or spec.start)
+        self._able = [set(names) for names in spec.able]
         self.guessed = spec.guessed  # until it is planned again
         self.attempts = [0] * n
         self.running = 0
@@ -267,9 +269,18 @@ class RunBook:
         """What function i holds while it runs."""
         return self.spec.demand[self.spec.need[i]]
 
-    def able(self, i: int) -> frozenset[str]:
+    def able(self, i: int) -> set[str]:
         """The nodes that can run function i."""
-        return self.spec.able[self.spec.need[i]]
+        return self._able[self.spec.need[i]]
+
+    def meet(self, node: Node) -> None:
+        """A node is there that perhaps was not when the run was planned."""
+        if self.spec.outline is not None:
+            for cost, names in zip(self.spec.outline.classes, self._able, strict=True):
+                if explain_all((cost,), node):
+                    names.discard(node.name)
+                else:
+                    names.add(node.name)
 
     def cores(self, i: int) -> float:
         """The cores that function i holds while it runs."""

@@ -75,6 +75,7 @@ class Dispatcher:
         """Make a node known, or change what it has; it is up."""
         self.tracker.register(node.name, node.capabilities)
         for run in self.runs.values():
+            run.meet(node)
             for tracker in run.trackers[1:]:
                 tracker.register(node.name, node.capabilities)
         book = self.nodes.setdefault(node.name, NodeBook(node))
@@ -336,7 +337,7 @@ class Dispatcher:
             if any(k in run.spec.pinned or run.state[k] == SENT for k in together):
                 continue
             able = [run.able(k) for k in together]
-            nodes = frozenset.intersection(*able)
+            nodes = set.intersection(*able)
             choice = min(
                 (self.nodes[n] for n in nodes if self.is_due(n)),
                 key=lambda book: (not book.up, self._load(book), book.node.name),

@@ -30,8 +30,8 @@ ANYTHING = {"__init__", "cli"}
 # Top-level modules from the ground up: each imports only what stands before it.
 ORDER = [
     "errors", "costs", "retry", "function", "standins", "graph", "edges", "outline",
-    "node", "held", "tracker", "traffic", "begun", "books", "promised", "choosing",
-    "dispatch", "scaling", "holding", "lacks", "problem", "room", "rules", "shelves",
+    "node", "lacks", "held", "tracker", "traffic", "begun", "books", "promised", "choosing",
+    "dispatch", "scaling", "holding", "problem", "room", "rules", "shelves",
     "slack", "plans", "offers",
     "explanation", "events", "player", "loss", "steering", "simulation", "slowness",
     "history", "learned", "comparison", "report",
@@ -47,7 +47,7 @@ ORDER_IN = {
     "runtime": [
         "erring", "faults", "nodes", "runner", "records", "lower", "inputs", "keys",
         "roster", "sender", "replanner", "elastic", "submission", "plugin", "client",
-        "fleet", "connection", "executor", "installed",
+        "fleet", "connection", "run", "submitter", "executor", "installed",
     ],
 }  # fmt: skip
 

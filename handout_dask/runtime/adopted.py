@@ -120,7 +120,8 @@ class Adopter(SchedulerPlugin):
 
     def _end(self) -> None:
         self._timer.stop()
-        self._scheduler.remove_plugin(self.name)
+        if self._scheduler.plugins.get(self.name) is self:
+            self._scheduler.remove_plugin(self.name)
         handlers = self._scheduler.stream_handlers
         if handlers.get("long-running") == self._long_running:
             handlers["long-running"] = self._dask_long_running

@@ -121,7 +121,7 @@ class Connection:
         if isinstance(self._given, Client):
             return self._given
         target = self.supervisor.cluster if self.supervisor else self._given
-        if isinstance(target, str):
+        if isinstance(target, str) and not target.startswith("inproc://"):
             try:  # before Dask's Client, which a bad one leaves half made
                 get_address_host_port(target)
             except ValueError as error:

@@ -55,7 +55,7 @@ class Detached:
             self._scheduler.clients.pop(holder, None)
 
     async def rpc_attach(self, token: str, owner: str) -> dict[str, Any]:
-        """Another executor gets the records of a detached run from now on."""
+        """An executor gets the records of a detached run too, from now on."""
         run = self._runs.get(token)
         if run is None or run.keepsake is None:
             known = [t for t, r in self._runs.items() if r.keepsake is not None]
@@ -63,8 +63,10 @@ class Detached:
                 f"the scheduler knows no detached run {token!r}; it knows "
                 f"{', '.join(known) or 'none'}"
             )
-        self._flush(run)  # to the one before
-        run.owner, run.topic = owner, f"{NAME}/{owner}"
+        self._flush(run)  # to those before
+        run.owner = owner
+        if owner not in run.readers:
+            run.readers.append(owner)
         return {
             "keepsake": run.keepsake,
             "keys": [(i, run.key(i)) for i in run.wanted],

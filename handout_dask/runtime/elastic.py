@@ -63,7 +63,8 @@ class Keeper(SchedulerPlugin):
         """Leave the scheduler."""
         for what in RPCS:
             self._scheduler.handlers.pop(f"handout_{what}", None)
-        self._scheduler.remove_plugin(self.name)
+        if self._scheduler.plugins.get(self.name) is self:
+            self._scheduler.remove_plugin(self.name)
 
     # ------------------------------------------------------------------- members
     async def rpc_elastic(self, owner: str, cluster: bytes, elastic: bytes) -> None:

@@ -4,43 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import uuid
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any
 
 from distributed.protocol import pickle
 
 from handout_dask.allocators import get_allocator
-from handout_dask.allocators.makespan import Time
-from handout_dask.errors import AllocationError, GraphError, HandoutError
-from handout_dask.events import Hold
+from handout_dask.errors import AllocationError, HandoutError
 from handout_dask.explanation import Explanation, explain
 from handout_dask.graph import Graph
 from handout_dask.history import History
-from handout_dask.learned import with_learned
 from handout_dask.node import Cluster
-from handout_dask.plans import Plan, allocate
-from handout_dask.problem import Held, Problem
+from handout_dask.plans import allocate
 from handout_dask.retry import RetryPolicy
-from handout_dask.runtime.client import submit_graph, wanted_futures
-from handout_dask.runtime.connection import Connection
-from handout_dask.runtime.lower import lower
 from handout_dask.runtime.run import Run
 from handout_dask.runtime.submission import (
     Turn,
     check_settings,
     declared_cluster,
-    kept_of,
     pickle_tracker,
-    run_spec,
-    sinks_of,
 )
+from handout_dask.runtime.submitter import Submitter, offload
 from handout_dask.scaling import Elastic
 from handout_dask.tracker import ResourceTracker
 
 
-class Executor(Connection):
+class Executor(Submitter):
     """Runs graphs on a Dask cluster, where and when an allocator's plan says.
 
     Parameters
@@ -109,6 +99,7 @@ class Executor(Connection):
         self.retry, self.on_failure = retry, on_failure
         self.max_concurrency, self.adaptive = max_concurrency, bool(adaptive)
         self._tracker = pickle_tracker(tracker)
+        self._early: dict[str, list[dict[str, Any]]] = {}  # by token
         self.history = History()
         self._runs: weakref.WeakValueDictionary[str, Run] = (
             weakref.WeakValueDictionary()
@@ -223,24 +214,6 @@ class Executor(Connection):
         """
         return self._do(self._list_runs)
 
-    async def _list_runs(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = await self.client.scheduler.handout_runs()
-        return list(found)
-
-    async def _attach(self, token: str) -> Run:
-        state = await self.client.scheduler.handout_attach(token=token, owner=self.id)
-        graph, plan, kept, on_failure = pickle.loads(state["keepsake"])
-        index = {tuple(key): i for i, key in state["keys"]}
-        made = wanted_futures(self.client, index)
-        futures = {index[key]: future for key, future in made.items()}
-        run = Run(
-            self.client, graph, plan, token, futures, kept, on_failure, self.history,
-            detached=True,
-        )  # fmt: skip
-        self._runs[token] = run
-        run._take(state["records"], state["replans"])
-        return run
-
     def execute(
         self,
         graph: Graph,
@@ -305,96 +278,12 @@ class Executor(Connection):
             for name, (has, claimed, observed) in rows.items()
         ]  # fmt: skip
 
-    async def _problem(self, graph: Graph) -> Problem:
-        if not isinstance(graph, Graph):
-            raise GraphError(f"an executor runs a Graph, not {type(graph).__name__}")
-        state = await self.client.scheduler.handout_nodes(owner=self.id, away=True)
-        cluster = pickle.loads(state["cluster"])
-        held = [Held(*row) for row in pickle.loads(state["held"])]
-        history, cost = self.history, state["cost"]
-        return await _offload(
-            lambda: with_learned(Problem(graph, cluster, held=held), history, cost)
-        )
-
-    async def _plan(self, graph: Graph) -> Plan:
-        problem = await self._problem(graph)
-        return await _offload(lambda: allocate(problem, self._named))
-
     async def _explain(self, graph: Graph, id: Hashable) -> Explanation:
         problem = await self._problem(graph)
         graph[id]  # an unknown id is a KeyError here
         planned = None
         # Another function may fit nowhere, which is not this one's matter.
         with contextlib.suppress(AllocationError):
-            made = await _offload(lambda: allocate(problem, self._named))
+            made = await offload(lambda: allocate(problem, self._named))
             planned = made[id].node
         return explain(problem, id, planned)
-
-    async def _submit(
-        self, graph: Graph, keep: Any, turn: Turn, detached: bool = False
-    ) -> Run:
-        async with self._lock:  # so that of two plans the second sees the first
-            plan = await self._plan(graph)
-            problem = plan.problem
-            kept = kept_of(problem, keep)
-            token = f"0{uuid.uuid4().hex[:15]}"
-            lowered = await _offload(
-                lambda: lower(
-                    graph,
-                    token,
-                    node=plan.node.tolist(),
-                    option=plan.option.tolist(),
-                    retry=self.retry,
-                    mobile=self.adaptive and isinstance(self.allocator, Time),
-                )
-            )
-            spec = run_spec(
-                plan, lowered, token, turn,
-                limit=self.max_concurrency,
-                adaptive=self.adaptive,
-                fixed=not isinstance(self.allocator, Time),
-                deadline=await _offload(lambda: self._deadline(problem)),
-            )  # fmt: skip
-            if not problem.functions:
-                return Run(
-                    self.client, graph, plan, token, {}, (), self.on_failure,
-                    self.history,
-                )  # fmt: skip
-            sinks = sinks_of(problem)
-            keepsake = None
-            if detached:
-                what = graph, plan, kept, self.on_failure
-                keepsake = await _offload(lambda: pickle.dumps(what))
-            await self.client.scheduler.handout_submit(
-                spec=pickle.dumps(spec), owner=self.id, tracker=self._tracker,
-                keepsake=keepsake, wanted=sorted(kept | sinks) if detached else None,
-            )  # fmt: skip
-            wanted = {lowered.keys[i]: i for i in kept | sinks}
-            rank = dict(zip(lowered.keys, spec.rank, strict=True))
-            rank.update((key, 0) for key in lowered.cut_keys)
-            futures = await _offload(
-                lambda: submit_graph(self.client, lowered.layers, wanted, rank)
-            )
-            by_index = {wanted[key]: future for key, future in futures.items()}
-            run = Run(
-                self.client, graph, plan, token, by_index, kept, self.on_failure,
-                self.history, detached,
-            )  # fmt: skip
-            self._runs[token] = run
-            return run
-
-    def _deadline(self, problem: Problem) -> float | None:
-        allowed = getattr(self.allocator, "allowed", None)
-        return None if allowed is None else allowed(problem)
-
-    def _receive(self, event: tuple[float, Any]) -> None:
-        _, message = event
-        run = self._runs.get(message["token"])
-        if run is not None:
-            run.holds = [Hold(*row) for row in message["holds"]]
-            run._take(message["records"], message["replans"])
-
-
-async def _offload(work: Callable[[], Any]) -> Any:
-    """Do work that computes beside the event loop."""
-    return await asyncio.get_running_loop().run_in_executor(None, work)

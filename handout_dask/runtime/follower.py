@@ -19,7 +19,7 @@ from handout_dask.holding import Holding
 from handout_dask.runtime.erring import fault_of
 from handout_dask.runtime.inputs import Inputs
 from handout_dask.runtime.keys import Keys
-from handout_dask.runtime.records import LiveRun
+from handout_dask.runtime.records import NAME, LiveRun
 from handout_dask.runtime.replanner import Replanner
 from handout_dask.runtime.sender import Sender
 
@@ -175,4 +175,5 @@ class Follower:
         if message is not None:
             now = time()
             message["holds"] = self._holding.holds(run.owner, run.since, now)
-            self._scheduler.log_event(run.topic, message)
+            for reader in run.readers:
+                self._scheduler.log_event(f"{NAME}/{reader}", message)

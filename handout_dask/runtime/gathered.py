@@ -15,7 +15,7 @@ from dask.utils import key_split
 
 from handout_dask.books import RunBook, RunSpec
 from handout_dask.costs import NO_COST, Cost, parse_cost
-from handout_dask.errors import UnsatisfiableError
+from handout_dask.errors import CostError, UnsatisfiableError
 from handout_dask.held import Held
 from handout_dask.history import History
 from handout_dask.lacks import refusal_text
@@ -116,11 +116,15 @@ def cost_of(task: Any) -> Cost:
         If somebody annotated it by hand, with what makes no sense.
     """
     given = (task.annotations or {}).get(HANDOUT) or {}
+    if not isinstance(given, Mapping):
+        raise CostError(
+            f"task {task.key!r} is annotated with {HANDOUT}={given!r}; hd.cost makes "
+            "such annotations"
+        )
     entries = given.get("cost") or {}
-    return parse_cost(
-        entries[0] if isinstance(entries, list | tuple) else entries,
-        f"task {task.key!r}",
-    )
+    if isinstance(entries, list | tuple):
+        entries = entries[0]
+    return parse_cost(entries, f"task {task.key!r}")
 
 
 def gather(

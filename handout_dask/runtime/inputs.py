@@ -93,7 +93,9 @@ class Inputs:
         for address, wanted in self._wanted.items():
             known = [key for key in wanted if self._is_held(key)]
             if address in self._scheduler.workers and known:
-                asked = self._asked.setdefault(address, {})
+                before = self._asked.get(address, {}).items()
+                asked = {k: v for k, v in before if now - v[1] <= PATIENCE}
+                self._asked[address] = asked
                 alone = not asked and len(known) == 1
                 for key in known:
                     source = next(iter(self._scheduler.tasks[key].who_has)).address

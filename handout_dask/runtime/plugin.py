@@ -26,6 +26,7 @@ from tornado.ioloop import PeriodicCallback
 
 from handout_dask.books import ENDED, READY
 from handout_dask.dispatch import Dispatcher
+from handout_dask.errors import HandoutError
 from handout_dask.runtime.adopted import Adopter
 from handout_dask.runtime.detached import Detached
 from handout_dask.runtime.elastic import Keeper
@@ -130,6 +131,8 @@ class HandoutPlugin(SchedulerPlugin):
         if self.roster.withdraw(owner):
             self._look_at_workers()
         for token, run in list(self.runs.items()):
+            if owner in run.readers:
+                run.readers.remove(owner)
             unknown = run.key(0) not in self.scheduler.tasks  # its graph never came
             if run.owner == owner and (run.keepsake is None or unknown):
                 self.follower.drop(token)
@@ -221,7 +224,7 @@ class HandoutPlugin(SchedulerPlugin):
     ) -> None:
         """Open the books of a planned run; its graph follows."""
         planned = pickle.loads(spec)
-        own = pickle.loads(tracker) if tracker is not None else None
+        own = None if tracker is None else _loaded(tracker, "tracker")
         self.dispatcher.now = time()
         run = LiveRun(planned, self.dispatcher.add_run(planned, own), owner)
         run.keepsake, run.wanted = keepsake, wanted or []
@@ -328,3 +331,14 @@ class HandoutPlugin(SchedulerPlugin):
         if self.runs:
             self.dispatcher.now = time()
             self.replanner.watch()
+
+
+def _loaded(data: bytes, what: str) -> Any:
+    """An object of the user's that shall act here."""
+    try:
+        return pickle.loads(data)
+    except Exception as error:
+        raise HandoutError(
+            f"the {what} can't be loaded on the scheduler: {type(error).__name__}: "
+            f"{error}. Is its package installed there?"
+        ) from None

@@ -29,7 +29,7 @@ class LiveRun:
     ) -> None:
         self.keys = keys
         self.spec, self.book, self.owner = spec, book, owner
-        self.topic = f"{NAME}/{owner}"
+        self.readers = [owner]  # executors that get the records
         self.since = book.since
         self.keys_left = len(spec.node)
         self.refused: dict[tuple[Any, str], list[Any]] = {}  # what workers can't take

@@ -64,7 +64,6 @@ class Run:
     def __init__(
         self,
         client: Client,
-        graph: Graph,
         plan: Plan,
         token: str,
         futures: Mapping[int, Any],
@@ -73,7 +72,8 @@ class Run:
         history: History,
         detached: bool = False,
     ) -> None:
-        self.graph, self.plan, self.token = graph, plan, token
+        self.graph: Graph = plan.problem.graph
+        self.plan, self.token = plan, token
         self.spans: list[Span] = []
         self.holds: list[Hold] = []
         self.replans: list[tuple[float, str, float, int]] = []

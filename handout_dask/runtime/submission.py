@@ -164,3 +164,23 @@ def _ranks(plan: Plan) -> list[int]:
 def _readers(problem: Problem) -> np.ndarray:
     """(e,) the function that reads by each edge."""
     return np.repeat(np.arange(len(problem.functions)), np.diff(problem.pred_ptr))
+
+
+def keepsake_of(plan: Plan, kept: set[int], on_failure: str) -> bytes:
+    """What another client needs to show a detached run, with the user's own objects."""
+    problem = plan.problem
+    arrays = plan.node, plan.option, plan.start, plan.end
+    about = plan.allocator, plan.planning_time
+    learned = problem.option_work, problem.pred_mb
+    what = problem.graph, problem.cluster, learned, arrays, about, kept, on_failure
+    return bytes(pickle.dumps(what))
+
+
+def from_keepsake(data: bytes) -> tuple[Plan, set[int], str]:
+    """What `keepsake_of` was made of."""
+    graph, cluster, learned, arrays, about, kept, on_failure = pickle.loads(data)
+    problem = Problem(graph, cluster)
+    work, mb = learned
+    return (
+        Plan(problem.on(cluster, work=work, mb=mb), *arrays, *about), kept, on_failure
+    )  # fmt: skip
