@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from handout_dask.costs import Cost
 from handout_dask.lacks import explain_all
 from handout_dask.node import Node
 from handout_dask.outline import Outline
@@ -159,6 +160,8 @@ class RunBook:
         self.start, self.end = list(spec.start), list(spec.end)  # as expected, or were
         self.latest = list(spec.latest or spec.start)
         self._able = [set(names) for names in spec.able]
+        self.is_diminished = False  # whether a node can't run any more what it could
+        self.bound: set[int] = set()  # functions that stay where they are
         self.guessed = spec.guessed  # until it is planned again
         self.attempts = [0] * n
         self.running = 0
@@ -198,17 +201,44 @@ class RunBook:
 
     def replace(
         self, node: list[str], start: list[float], end: list[float],
-        latest: list[float], rank: list[int],
-    ) -> None:  # fmt: skip
-        """Follow another plan with what was not sent yet."""
+        latest: list[float], rank: list[int], is_due: Callable[[str], bool],
+    ) -> list[int]:  # fmt: skip
+        """Follow another plan with what was not sent yet.
+
+        Returns the functions whose node is another one now: none that is bound, or to a
+        node that is not due; of a group all or none.
+        """
+        moved = []
         for i, state in enumerate(self.state):
             self.rank[i] = rank[i]
-            if state in (WAITING, READY):
-                self.node[i], self.latest[i] = node[i], latest[i]
-                self.start[i], self.end[i] = start[i], end[i]
+            if state not in (WAITING, READY):
+                continue
+            self.latest[i], self.start[i], self.end[i] = latest[i], start[i], end[i]
+            if node[i] != self.node[i] and self._may_move(i, node) and is_due(node[i]):
+                moved.append(i)
+        for i in moved:
+            self.node[i] = node[i]
         self.guessed = b""
         self.last = max((e for e in self.end if e < float("inf")), default=0.0)
         self._fill()
+        return moved
+
+    def _may_move(self, i: int, node: list[str]) -> bool:
+        """Whether function i may go where a new plan has it."""
+        return all(
+            k not in self.bound
+            and self.state[k] in (WAITING, READY)
+            and node[k] == node[i]
+            for k in self.spec.group.get(i, (i,))
+        )
+
+    def unable(self) -> list[int]:
+        """Functions that are ready, and that their nodes can't run any more."""
+        return [
+            i
+            for i, state in enumerate(self.state if self.is_diminished else b"")
+            if state == READY and self.node[i] not in self.able(i)
+        ]
 
     def candidates(self, name: str) -> Iterator[int]:
         """Ready functions of a node by rank; the last one given is taken out."""
@@ -273,14 +303,20 @@ class RunBook:
         """The nodes that can run function i."""
         return self._able[self.spec.need[i]]
 
+    def cost(self, i: int) -> Cost:
+        """What function i asks for; the run has an outline."""
+        assert self.spec.outline is not None
+        return self.spec.outline.classes[self.spec.need[i]]
+
     def meet(self, node: Node) -> None:
         """A node is there that perhaps was not when the run was planned."""
         if self.spec.outline is not None:
             for cost, names in zip(self.spec.outline.classes, self._able, strict=True):
-                if explain_all((cost,), node):
-                    names.discard(node.name)
-                else:
+                if not explain_all((cost,), node):
                     names.add(node.name)
+                elif node.name in names:
+                    names.discard(node.name)
+                    self.is_diminished = True
 
     def cores(self, i: int) -> float:
         """The cores that function i holds while it runs."""

@@ -81,6 +81,9 @@ class Dispatcher:
         book = self.nodes.setdefault(node.name, NodeBook(node))
         book.set(node)
         book.up, book.expected = True, False
+        for run in self.runs.values():
+            if run.is_diminished:
+                self._move_from(run, node.name, unable=True)
         self._promote(book)
 
     def expect_node(self, node: Node) -> None:
@@ -138,6 +141,21 @@ class Dispatcher:
             for i, state in enumerate(run.state)
             if run.node[i] == name and state in (WAITING, READY)
         ]
+
+    def unable(self) -> list[Member]:
+        """Functions that are ready, and that no node can run as it is now."""
+        return [(token, i) for token, run in self.runs.items() for i in run.unable()]
+
+    def bind(self, token: str, i: int, name: str) -> bool:
+        """Keep a function on a node from now on; whether that is possible."""
+        run = self.runs[token]
+        if name not in run.able(i) or not self.is_up(name) or i in run.spec.pinned:
+            return False
+        run.bound.add(i)
+        if run.node[i] != name and run.state[i] in (WAITING, READY):
+            run.node[i] = name
+            run.put(i)
+        return run.node[i] == name
 
     # ------------------------------------------------------------------- events
     def ready(self, token: str, i: int) -> str:
@@ -327,11 +345,16 @@ class Dispatcher:
         """Whether functions may wait for a node: it is there, or expected."""
         return self.is_up(name) or (name in self.nodes and self.nodes[name].expected)
 
-    def _move_from(self, run: RunBook, name: str) -> set[str]:
-        """Move what waits for a node that is gone to nodes that can run it."""
+    def _move_from(self, run: RunBook, name: str, unable: bool = False) -> set[str]:
+        """Move what waits for a node that is gone to nodes that can run it.
+
+        Or what the node is `unable` to run, if it is there.
+        """
         touched: set[str] = set()
         for i, state in enumerate(run.state):
             if run.node[i] != name or state not in (WAITING, READY):
+                continue
+            if unable and name in run.able(i):
                 continue
             together = run.spec.group.get(i, (i,))
             if any(k in run.spec.pinned or run.state[k] == SENT for k in together):
@@ -369,21 +392,7 @@ class Dispatcher:
             The functions whose node is another one now. Of functions that must share
             a node none moves if one of them was sent meanwhile.
         """
-        run = self.runs[token]
-        moved = []
-        for i, state in enumerate(run.state):
-            if state not in (WAITING, READY) or node[i] == run.node[i]:
-                continue
-            mates = run.spec.group.get(i, ())
-            if any(
-                run.state[k] not in (WAITING, READY) or node[k] != node[i]
-                for k in mates
-            ) or not self.is_due(node[i]):
-                node[i] = run.node[i]
-            else:
-                moved.append(i)
-        run.replace(node, start, end, latest, rank)
-        return moved
+        return self.runs[token].replace(node, start, end, latest, rank, self.is_due)
 
     def outlook(self, before: RunBook | None = None) -> list[tuple[Any, ...]]:
         """What nodes are promised, from now on; `promised` says it."""

@@ -24,14 +24,12 @@ from tornado.ioloop import PeriodicCallback
 from handout_dask.allocators import Allocator, get_allocator
 from handout_dask.allocators.makespan import Time
 from handout_dask.books import DONE, ENDED, GONE
-from handout_dask.costs import NO_COST
 from handout_dask.errors import CostError, HandoutError
 from handout_dask.held import Held
-from handout_dask.history import History
-from handout_dask.node import Cluster, Node
+from handout_dask.node import Cluster
+from handout_dask.runtime import gathered
 from handout_dask.runtime.bonds import LEFT, give_back, is_free, refuse
-from handout_dask.runtime.gathered import AdoptedRun, Batch, gather, plan_batch
-from handout_dask.runtime.gathered import cost_of as cost_of_task
+from handout_dask.runtime.gathered import AdoptedRun, Batch, gather, plan_batch, warm
 from handout_dask.runtime.optimising import HANDOUT
 from handout_dask.runtime.spared import Spared
 
@@ -96,7 +94,7 @@ class Adopter(SchedulerPlugin):
 
     def _begin(self) -> None:
         self._pool = ThreadPoolExecutor(1, "handout-adopt")
-        self._pool.submit(_warm)
+        self._pool.submit(warm)
         handlers = self._scheduler.stream_handlers
         self._dask_long_running = handlers["long-running"]
         handlers["long-running"] = self._long_running
@@ -262,9 +260,19 @@ class Adopter(SchedulerPlugin):
     def _plan(self) -> None:
         """Plan what was gathered: tasks of one client and one priority at a time."""
         self._is_due = False
-        host = self._host
         if self._in_plan or not self._pending:
             return
+        before = [*self._pending]
+        try:
+            self._plan_some()
+        except Exception:
+            self._in_plan = set()
+            logger.exception("Left to Dask: %d tasks", len(before))
+            self._disown(before)
+            give_back(self._scheduler, before)
+
+    def _plan_some(self) -> None:
+        host = self._host
         names = [name for name in host.roster.address if host._is_running(name)]
         if not names:
             return  # a look will come back here
@@ -303,9 +311,8 @@ class Adopter(SchedulerPlugin):
         """Tasks to plan together, out of those pending, with costs and owner."""
         tasks: list[Any] = []
         costs: list[Any] = []
-        owner, priority = "", 0
+        owner, priority, bad = "", 0, list[Any]()
         later: dict[Any, None] = {}
-        bad = []
         for key in self._pending:
             task = self._scheduler.tasks.get(key)
             if task is None or task.state not in LEFT or key not in self._owner_of:
@@ -316,7 +323,7 @@ class Adopter(SchedulerPlugin):
                 later[key] = None
                 continue
             try:
-                costs.append(cost_of_task(task))
+                costs.append(gathered.cost_of(task))
             except CostError as error:
                 logger.warning("Left to Dask: %s", error)
                 bad.append(key)
@@ -391,10 +398,3 @@ class Adopter(SchedulerPlugin):
         find = self._host.keys.find
         rest = [key for key in keys if key not in again and find(key) is None]
         give_back(self._scheduler, rest)
-
-
-def _warm() -> None:
-    """Compile what planning needs, before somebody waits for it."""
-    batch = Batch(["a", "b"], [NO_COST] * 2, ["a", "b"], [set(), {0}])
-    nodes = Cluster([Node("n0", {"cpu": 1}), Node("n1", {"cpu": 1})])
-    plan_batch(batch, 0, Time(), False, nodes, [], History())

@@ -3,6 +3,7 @@
 Beside plugin.py it touches the scheduler's internals; the seams here:
 
 * ``Scheduler.retire_workers`` brings what is only on a node elsewhere, and ends it.
+* ``RetireWorker.no_recipients`` makes it give up, as Dask does where there is no room.
 * ``WorkerState.processing`` tells of tasks that are not ours.
 """
 
@@ -14,6 +15,7 @@ from time import time
 from typing import Any
 
 from distributed import Scheduler
+from distributed.active_memory_manager import RetireWorker
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol import pickle
 
@@ -27,6 +29,7 @@ from handout_dask.scaling import Decision, End, Expect, Lose
 logger = logging.getLogger(__name__)
 
 RPCS = ("elastic", "hold")
+MOVING = 30.0  # s that results may take to be brought elsewhere from a node that ends
 
 
 class Keeper(SchedulerPlugin):
@@ -121,9 +124,18 @@ class Keeper(SchedulerPlugin):
                 for lost in self._roster.down:  # perhaps this can run what waits there
                     self._sender.wake(*self._dispatcher.lose_node(lost))
 
+    def _give_up_moving(self, address: str) -> None:
+        """Leave a node up whose results can't be brought elsewhere, Dask's way."""
+        manager = self._scheduler.extensions.get("amm")
+        for policy in list(getattr(manager, "policies", ())):
+            if isinstance(policy, RetireWorker) and policy.address == address:
+                policy.no_recipients = True
+                manager.policies.remove(policy)
+
     async def _end(self, name: str) -> None:
         """Bring the results of a node elsewhere and end it, or leave it up."""
         address = self._roster.address.get(name, "")
+        self._scheduler.loop.call_later(MOVING, self._give_up_moving, address)
         try:
             ended = await self._scheduler.retire_workers(
                 workers=[address], close_workers=True, remove=True

@@ -16,7 +16,10 @@ from typing import Any
 from distributed import Scheduler
 from distributed.protocol import pickle, to_serialize
 
-from handout_dask.errors import NodeLostError
+from handout_dask.costs import Cost
+from handout_dask.errors import NodeLostError, UnsatisfiableError
+from handout_dask.lacks import explain_all
+from handout_dask.node import Node
 
 
 def err(scheduler: Scheduler, key: Any, stimulus: str, **why: Any) -> None:
@@ -38,6 +41,22 @@ def strand(
     )
     raised = to_serialize(pickle.dumps(error))
     err(scheduler, key, f"handout-node-lost-{time()}", exception=raised)
+
+
+def disable(scheduler: Scheduler, key: Any, node: Node, cost: Cost) -> None:
+    """Fail a parked function that no node can run any more."""
+    task = scheduler.tasks.get(key)
+    if task is None or task.state != "no-worker":
+        return
+    lacks = explain_all((cost,), node)
+    why = {node.name: lacks}
+    error = UnsatisfiableError(
+        f"function {label_of(task)} can run on no node any more; {node.name!r}, for "
+        f"which it was planned, lacks {', '.join(map(str, lacks))}",
+        {label_of(task): why},
+    )
+    raised = to_serialize(pickle.dumps(error))
+    err(scheduler, key, f"handout-unable-{time()}", exception=raised)
 
 
 def label_of(task: Any) -> str:

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import weakref
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any
 
 from distributed.protocol import pickle
 
 from handout_dask.allocators import get_allocator
+from handout_dask.allocators.effort import Effort
 from handout_dask.errors import AllocationError, HandoutError
 from handout_dask.explanation import Explanation, explain
 from handout_dask.graph import Graph
@@ -61,7 +63,7 @@ class Executor(Submitter):
         function runs on its planned node, in the planned order, unless that node is
         lost.
     seed : int, optional
-        For allocators that draw random numbers; the present ones draw none.
+        Of allocators that draw random numbers, in place of their own.
     asynchronous : bool
         As for Dask's Client: use ``async with``, and await what takes time.
     elastic : bool or Elastic
@@ -96,6 +98,8 @@ class Executor(Submitter):
         check_settings(on_failure, max_concurrency, retry)
         self.allocator = get_allocator(allocator)
         self._named = allocator if isinstance(allocator, str) else self.allocator
+        if seed is not None and isinstance(self.allocator, Effort):
+            self._named = self.allocator = replace(self.allocator, seed=seed)
         self.retry, self.on_failure = retry, on_failure
         self.max_concurrency, self.adaptive = max_concurrency, bool(adaptive)
         self._tracker = pickle_tracker(tracker)

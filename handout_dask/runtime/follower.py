@@ -162,11 +162,16 @@ class Follower:
         fault: Any = None,
     ) -> float | None:
         """Note what happened for the client; returns the seconds that it took."""
+        run.late.pop(i, None)
         seconds = run.record(i, outcome, about, fault)
+        self.tell(run)
+        return seconds
+
+    def tell(self, run: LiveRun) -> None:
+        """There is something to send to a run's client, soon."""
         if not run.flushing:
             run.flushing = True
             self._scheduler.loop.call_later(FLUSH, self.flush, run)
-        return seconds
 
     def flush(self, run: LiveRun) -> None:
         """Send the records of a run to its client."""

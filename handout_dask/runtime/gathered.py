@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from dask.utils import key_split
 
+from handout_dask.allocators.makespan import Time
 from handout_dask.books import RunBook, RunSpec
 from handout_dask.costs import NO_COST, Cost, parse_cost
 from handout_dask.errors import CostError, UnsatisfiableError
@@ -20,7 +21,7 @@ from handout_dask.held import Held
 from handout_dask.history import History
 from handout_dask.lacks import refusal_text
 from handout_dask.learned import with_learned
-from handout_dask.node import Cluster
+from handout_dask.node import Cluster, Node
 from handout_dask.outline import Outline
 from handout_dask.plans import allocate
 from handout_dask.problem import Problem
@@ -263,3 +264,10 @@ def plan_batch(
         fixed=fixed,
     )
     return spec, {}
+
+
+def warm() -> None:
+    """Compile what planning needs, before somebody waits for it."""
+    batch = Batch(["a", "b"], [NO_COST] * 2, ["a", "b"], [set(), {0}])
+    nodes = Cluster([Node("n0", {"cpu": 1}), Node("n1", {"cpu": 1})])
+    plan_batch(batch, 0, Time(), False, nodes, [], History())

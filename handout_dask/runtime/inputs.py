@@ -40,6 +40,9 @@ class Inputs:
         Names of nodes by the addresses of their workers; kept by the plugin.
     traffic : Traffic
         Told how long transfers took.
+    stay : callable
+        ``stay(key, addresses)``: let a function run where a result is that can't be
+        brought to another node; whether it can.
     """
 
     def __init__(
@@ -49,9 +52,10 @@ class Inputs:
         arrived: Callable[[str], None],
         names: Mapping[str, str],
         traffic: Traffic,
+        stay: Callable[[Any, list[str]], bool],
     ) -> None:
         self._scheduler, self._run_of, self._arrived = scheduler, run_of, arrived
-        self._names, self._traffic = names, traffic
+        self._names, self._traffic, self._stay = names, traffic, stay
         self._wanted: dict[str, dict[Any, None]] = {}  # worker address -> keys
         # by worker address: key -> from where, when it was asked for, and whether alone
         self._asked: dict[str, dict[Any, tuple[str, float, bool]]] = {}
@@ -167,5 +171,7 @@ class Inputs:
             self._scheduler.transitions(dict.fromkeys(readers, "released"), stimulus)
             return
         own = [why for why in before if "AssertionError" not in why["exception_text"]]
+        self._scheduler.transitions(dict.fromkeys(readers, "released"), stimulus)
         for reader in readers:
-            err(self._scheduler, reader, stimulus, **(own or before)[0])
+            if not self._stay(reader, [ws.address for ws in task.who_has or ()]):
+                err(self._scheduler, reader, stimulus, **(own or before)[0])

@@ -189,6 +189,8 @@ def cost(
     >>> y.compute(scheduler="sync")
     3
     """
+    if entries is not None and not isinstance(entries, Mapping):
+        raise CostError(f"hd.cost takes a cost map, not {entries!r}")
     given = {**(entries or {}), **more}
     _checked(given)
     return _annotated(given)

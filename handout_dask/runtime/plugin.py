@@ -30,7 +30,7 @@ from handout_dask.errors import HandoutError
 from handout_dask.runtime.adopted import Adopter
 from handout_dask.runtime.detached import Detached
 from handout_dask.runtime.elastic import Keeper
-from handout_dask.runtime.erring import strand
+from handout_dask.runtime.erring import disable, strand
 from handout_dask.runtime.follower import Follower
 from handout_dask.runtime.inputs import Inputs
 from handout_dask.runtime.keys import Keys
@@ -71,10 +71,16 @@ class HandoutPlugin(SchedulerPlugin):
         self.roster = Roster(Traffic(scheduler.bandwidth / 1e6))
         self.address, self.names = self.roster.address, self.roster.names
         self.keys = Keys()
+        self.unable: dict[tuple[str, int], float] = {}  # functions, since when
         for what in RPCS:
             scheduler.handlers[f"handout_{what}"] = getattr(self, f"rpc_{what}")
         self.inputs = Inputs(
-            scheduler, self.keys.run_of, self._arrived, self.names, self.roster.traffic
+            scheduler,
+            self.keys.run_of,
+            self._arrived,
+            self.names,
+            self.roster.traffic,
+            self._stay,
         )
         self.inputs.start()
         self.sender = Sender(
@@ -86,6 +92,7 @@ class HandoutPlugin(SchedulerPlugin):
             self.roster,
             self._is_running,
             self._revised,
+            lambda run: self.follower.tell(run),
             scheduler.loop,
         )
         self.follower = Follower(
@@ -128,8 +135,6 @@ class HandoutPlugin(SchedulerPlugin):
         """An executor ends; the last one takes the plugin with it."""
         client = self.owners.pop(owner, "")
         self.adopter.leave(owner)
-        if self.roster.withdraw(owner):
-            self._look_at_workers()
         for token, run in list(self.runs.items()):
             if owner in run.readers:
                 run.readers.remove(owner)
@@ -137,10 +142,17 @@ class HandoutPlugin(SchedulerPlugin):
             if run.owner == owner and (run.keepsake is None or unknown):
                 self.follower.drop(token)
                 self.follower.unpark(run)
+        self._withdraw(owner)
         self.scheduler._broker.unsubscribe(f"{NAME}/{owner}", client)
         self.scheduler._broker.truncate(f"{NAME}/{owner}")
         self.keeper.leave(owner)
         await self._end_if_unused()
+
+    def _withdraw(self, owner: str) -> None:
+        """What an executor declared no longer holds, if it and its runs are gone."""
+        needed = any(run.declared_by == owner for run in self.runs.values())
+        if owner not in self.owners and not needed and self.roster.withdraw(owner):
+            self._look_at_workers()
 
     async def _end_if_unused(self) -> None:
         """Leave the scheduler if no executor and no detached run is left."""
@@ -213,6 +225,17 @@ class HandoutPlugin(SchedulerPlugin):
                 self.inputs.fetch(task.key, self.address.get(run.book.node[i], ""))
         self.sender.wake(*self.address)
 
+    def _stay(self, key: Any, addresses: list[str]) -> bool:
+        """Let a function run where a result is that can't travel."""
+        found = self.keys.find(key)
+        if found is None:
+            return False
+        run, i = found
+        if i in run.book.bound:  # by another result of that kind
+            return False
+        names = [self.names[x] for x in addresses if x in self.names]
+        return any(self.dispatcher.bind(run.spec.token, i, name) for name in names)
+
     # ----------------------------------------------------------------------- runs
     async def rpc_submit(
         self,
@@ -258,7 +281,8 @@ class HandoutPlugin(SchedulerPlugin):
         run = self.runs.get(token)
         if run is not None:
             self.detached.release(run)
-        self.follower.drop(token)
+            self.follower.drop(token)
+            self._withdraw(run.declared_by)
         await self._end_if_unused()
 
     def update_graph(
@@ -323,8 +347,21 @@ class HandoutPlugin(SchedulerPlugin):
                 for token, i in self.dispatcher.stranded(name):
                     key, why = self.runs[token].key(i), self.roster.why.get(name, "")
                     strand(self.scheduler, key, name, GRACE, why)
+                if not self.dispatcher.stranded(name):
+                    del self.roster.down[name]
+        self._fail_unable(now)
         if self.runs:
             self.sender.audit()
+
+    def _fail_unable(self, now: float) -> None:
+        """Fail functions that no node can run any more as nodes are now."""
+        unable = self.dispatcher.unable()
+        self.unable = {member: self.unable.get(member, now) for member in unable}
+        for (token, i), since in self.unable.items():
+            if now - since > GRACE:
+                run = self.runs[token]
+                node = self.dispatcher.nodes[run.book.node[i]].node
+                disable(self.scheduler, run.key(i), node, run.book.cost(i))
 
     def _watch(self) -> None:
         """Look for functions that are late."""

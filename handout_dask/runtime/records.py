@@ -30,6 +30,9 @@ class LiveRun:
         self.keys = keys
         self.spec, self.book, self.owner = spec, book, owner
         self.readers = [owner]  # executors that get the records
+        self.declared_by = owner
+        self.urgent = False  # what is being planned is out of date already
+        self.late: dict[int, float] = {}  # what runs on: when it is news again [s]
         self.since = book.since
         self.keys_left = len(spec.node)
         self.refused: dict[tuple[Any, str], list[Any]] = {}  # what workers can't take
@@ -77,7 +80,7 @@ class LiveRun:
 
     def message(self) -> dict[str, Any] | None:
         """The records since the last message, if any."""
-        if not self._records:
+        if not self._records and not self.replans:
             return None
         records, self._records = self._records, []
         replans, self.replans = self.replans, []

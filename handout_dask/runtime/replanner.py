@@ -29,6 +29,7 @@ PAUSE = 30.0  # times as long as planning again took, it is not done again
 LEAST_PAUSE = 0.02  # s
 MOST_PAUSE = 0.1  # of the time that is left, where that is more than a second
 COST_SHARE, MOST_COST = 0.05, 0.02  # of a new value in the mean; s
+AGAIN = 1.15  # times as late a function is news once more
 RECOVERS = 0.005  # share of its slowness that an idle node is forgiven at each look
 OUTDATED = 0.5  # s; with an older plan a node does not idle for what it says
 OVERDUE = 1.2  # times its expected time, after which a function that runs is news
@@ -49,6 +50,8 @@ class Replanner:
         Whether a node, by name, takes work.
     revised : callable
         ``revised(run, moved)``: told which functions shall run elsewhere now.
+    told : callable
+        ``told(run)``: there is something to tell of a run to its client.
     loop : tornado.ioloop.IOLoop
         The scheduler's.
     """
@@ -60,10 +63,12 @@ class Replanner:
         roster: Roster,
         is_running: Callable[[str], bool],
         revised: Callable[[LiveRun, Iterable[int]], None],
+        told: Callable[[LiveRun], None],
         loop: Any,
     ) -> None:
         self._dispatcher, self._runs, self._roster = dispatcher, runs, roster
         self._is_running, self._revised, self._loop = is_running, revised, loop
+        self._told = told
         self._pool = ThreadPoolExecutor(1, "handout-replan")
         self.history = History()
         self._is_loaded = False  # what planning again needs, which is done once
@@ -82,6 +87,7 @@ class Replanner:
             if run.due is not None:  # it waits for the end of a pause
                 self._loop.remove_timeout(run.due)
                 run.due, run.planning = None, False
+            run.urgent = run.planning
             self._want(run, why)
 
     def shared(self, but: LiveRun) -> None:
@@ -145,7 +151,8 @@ class Replanner:
                     continue
                 begun, expected = run.book.start[i], run.book.seconds(i)
                 passed = now - run.book.since - begun
-                if passed > OVERDUE * expected + LEAST_OFF:
+                if passed > run.late.get(i, OVERDUE * expected + LEAST_OFF):
+                    run.late[i] = AGAIN * passed
                     believed = self._believed(run, i, book.node)
                     if believed and (token, i) not in book.unsure:
                         self.history.overdue(name, passed / max(believed, 1e-3))
@@ -167,6 +174,13 @@ class Replanner:
             run.due = self._loop.call_later(pause, self._begin, run)
 
     def _begin(self, run: LiveRun) -> None:
+        try:
+            self._plan(run)
+        except Exception:
+            run.planning = False
+            logger.exception("Run %s can't be planned again", run.spec.token)
+
+    def _plan(self, run: LiveRun) -> None:
         run.due = None
         if run.spec.token not in self._runs or not run.book.left:
             run.planning = False
@@ -255,10 +269,13 @@ class Replanner:
         )  # fmt: skip
         now = time() - run.book.since
         run.replans.append((now, ", ".join(news), revision.makespan, len(moved)))
+        self._told(run)
         self._revised(run, moved)
         spent += seconds + perf_counter() - begin
         most = max(1.0, MOST_PAUSE * (run.book.last - now))
-        run.pause_until = time() + min(max(LEAST_PAUSE, PAUSE * spent), most)
+        if not run.urgent:
+            run.pause_until = time() + min(max(LEAST_PAUSE, PAUSE * spent), most)
+        run.urgent = False
         if run.news:
             self._want(run, next(iter(run.news)))
 

@@ -71,7 +71,7 @@ class Roster:
             if cluster is not None and name in cluster.index
         ]
         info = WorkerInfo(name, ws.nthreads, ws.memory_limit, dict(ws.resources))
-        node = self._nodes[name] = node_of(info, known[-1] if known else None)
+        node = self._nodes[name] = node_of(info, _joint(known))
         return node
 
     def expect(self, cluster: Cluster) -> None:
@@ -123,3 +123,17 @@ class Roster:
             wanted |= dict.fromkeys(node.name for node in self.holding.away(owner))
         listed = [seen(self._nodes[name]) for name in wanted]
         return cluster_of(listed, self.traffic, self._declared.get(owner))
+
+
+def _joint(known: list[Node]) -> Node | None:
+    """What several executors declare of one node: all of it; the last one's counts."""
+    if len(known) < 2:
+        return known[0] if known else None
+    last = known[-1]
+    capabilities: dict[str, Any] = {}
+    for node in known:
+        capabilities.update(node.capabilities)
+    return Node(
+        last.name, capabilities, speed=last.speed, gpu_speed=last.gpu_speed,
+        price=last.price, watts=last.watts, slots=last.declared_slots, kind=last.kind,
+    )  # fmt: skip

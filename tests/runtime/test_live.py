@@ -20,6 +20,7 @@ from distributed import Client, LocalCluster, get_worker
 
 import handout_dask as hd
 from handout_dask import Function, Graph
+from handout_dask.books import READY, WAITING
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -328,7 +329,19 @@ def pinned(journal, name, count, seconds=0.01):
     )
 
 
-def test_a_later_run_of_higher_priority_goes_first(executor, gate, journal):
+def let_on(gate, until, client, first, runs):
+    """Open the gate when all that waits behind it is ready; wait for all runs."""
+    tokens = [run.token for run in runs]
+    until(client, lambda s: all(
+        READY in book.state and WAITING not in book.state
+        for token in tokens
+        for book in [s.plugins["handout"].runs[token].book]))  # fmt: skip
+    gate.let()
+    for run in (first, *runs):
+        run.wait(LIMIT)
+
+
+def test_a_later_run_of_higher_priority_goes_first(executor, gate, journal, until):
     first = executor.submit(blocked(gate.call()))
     gate.arrivals(1)
     runs = [
@@ -336,22 +349,18 @@ def test_a_later_run_of_higher_priority_goes_first(executor, gate, journal):
         executor.submit(pinned(journal, "usual", 4)),
         executor.submit(pinned(journal, "high", 4), priority=2),
     ]
-    gate.let()
-    for run in (first, *runs):
-        run.wait(LIMIT)
+    let_on(gate, until, executor.client, first, runs)
     assert journal.lines() == ["high"] * 4 + ["usual"] * 4 + ["low"] * 4
 
 
-def test_equal_runs_share_a_node_by_weight(executor, gate, journal):
+def test_equal_runs_share_a_node_by_weight(executor, gate, journal, until):
     first = executor.submit(blocked(gate.call()))
     gate.arrivals(1)
     runs = [
         executor.submit(pinned(journal, "light", 24, 0.03)),
         executor.submit(pinned(journal, "heavy", 24, 0.03), weight=3),
     ]
-    gate.let()
-    for run in (first, *runs):
-        run.wait(LIMIT)
+    let_on(gate, until, executor.client, first, runs)
     begin = journal.lines()[:16]
     assert begin.count("heavy") == pytest.approx(12, abs=2)
 
@@ -494,9 +503,10 @@ def test_the_last_release_takes_the_plugin_along(client, gate, until):
     """Nobody but the run was left; the executor that attached to it is gone by then."""
     with hd.Executor(client) as executor:
         run = executor.submit(chain(gate.call()), detached=True)
+        token = run.token
         gate.arrivals(1)
     gate.let()
-    until(client, lambda s: not s.plugins["handout"].runs[run.token].book.left)
+    until(client, lambda s: not s.plugins["handout"].runs[token].book.left)
     run.release()  # its client is still there
     assert client.run_on_scheduler(_unused) == []
 
