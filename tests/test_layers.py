@@ -30,8 +30,8 @@ ANYTHING = {"__init__", "cli"}
 # Top-level modules from the ground up: each imports only what stands before it.
 ORDER = [
     "errors", "costs", "retry", "function", "standins", "graph", "edges", "outline",
-    "node", "lacks", "held", "tracker", "traffic", "begun", "books", "promised", "choosing",
-    "dispatch", "scaling", "holding", "problem", "room", "rules", "shelves",
+    "node", "lacks", "held", "tracker", "traffic", "begun", "books", "promised",
+    "choosing", "dispatch", "scaling", "holding", "problem", "room", "rules", "shelves",
     "slack", "plans", "offers",
     "explanation", "events", "player", "loss", "steering", "simulation", "slowness",
     "history", "learned", "comparison", "report",

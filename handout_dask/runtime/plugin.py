@@ -6,7 +6,7 @@ scheduler's internals touched; the seams here:
 
 * ``Scheduler.handlers`` takes our RPCs.
 * ``Scheduler.client_releases_keys`` and ``report`` cancel what has not ended.
-* ``Scheduler._broker`` forgets what was logged for an executor that left.
+* ``Scheduler._broker`` sends records to executors, and forgets those of one that left.
 * ``TaskState.suspicious`` is taken back for functions that had not started.
 """
 
@@ -128,6 +128,8 @@ class HandoutPlugin(SchedulerPlugin):
     async def rpc_join(self, owner: str, client: str, declared: bytes) -> None:
         """An executor begins to use this scheduler."""
         self.owners[owner] = client
+        # The client's own subscription may be overtaken by what it asks for next.
+        self.scheduler._broker.subscribe(f"{NAME}/{owner}", client)
         self.roster.declare(owner, pickle.loads(declared))
         self._look_at_workers()
 
@@ -138,7 +140,8 @@ class HandoutPlugin(SchedulerPlugin):
         for token, run in list(self.runs.items()):
             if owner in run.readers:
                 run.readers.remove(owner)
-            unknown = run.key(0) not in self.scheduler.tasks  # its graph never came
+            unknown = run.key(0) not in self.scheduler.tasks
+            unknown &= client not in self.scheduler.clients  # its graph never comes
             if run.owner == owner and (run.keepsake is None or unknown):
                 self.follower.drop(token)
                 self.follower.unpark(run)
@@ -297,7 +300,7 @@ class HandoutPlugin(SchedulerPlugin):
                 here[run.spec.token] = run
         for run in here.values():
             if run.keepsake is not None:
-                scheduler.loop.add_callback(self.detached.hold, run)
+                self.detached.hold(run)  # at once: its client may release it next
             if run.cancelled_by:  # before its graph was here
                 scheduler.loop.add_callback(self._cancel, run)
 

@@ -31,6 +31,7 @@ MOST_PAUSE = 0.1  # of the time that is left, where that is more than a second
 COST_SHARE, MOST_COST = 0.05, 0.02  # of a new value in the mean; s
 AGAIN = 1.15  # times as late a function is news once more
 RECOVERS = 0.005  # share of its slowness that an idle node is forgiven at each look
+BRIEF, SAMPLED = 0.02, 4  # s; of functions that take less one in so many is learned
 OUTDATED = 0.5  # s; with an older plan a node does not idle for what it says
 OVERDUE = 1.2  # times its expected time, after which a function that runs is news
 
@@ -116,15 +117,16 @@ class Replanner:
         known = self._kinds.get(node.name)
         if known is None or known[0] is not node:
             known = self._kinds[node.name] = node, kind_of(node)
-        self.history.observe(
-            outline.names[outline.name[i]],
-            outline.labels[i],
-            known[1],
-            seconds,
-            declared=_declared(run, i),
-            speed=_speed(run, i, node),
-            node=node.name,
-        )
+        if seconds > BRIEF or i % SAMPLED == 0:
+            self.history.observe(
+                outline.names[outline.name[i]],
+                outline.labels[i],
+                known[1],
+                seconds,
+                declared=_declared(run, i),
+                speed=_speed(run, i, node),
+                node=node.name,
+            )
         at = self._dispatcher.now - run.book.since
         besides = min(max(at - start - seconds, 0.0), MOST_COST)
         self.cost += COST_SHARE * (besides - self.cost)
