@@ -17,6 +17,7 @@ from handout_dask.scaling import Decision, Elastic, End, Expect, Lose, Start
 
 ABSENT, STARTING, UP, ENDING, GONE, LOST = range(6)
 AWAY = (ABSENT, STARTING, ENDING, GONE)  # but will be there when it is needed
+STAYS = 600.0  # s that a node is not tried to be ended whose results fit nowhere else
 UNTIL_NEXT = 1.0  # s to the end of a paid quantum, in which a node is ended
 LATE = 0.5  # of the time that a start has taken already, if late, it takes yet
 EARLY = 1.25  # times what a start takes it is begun before the need
@@ -145,6 +146,7 @@ class Holding:
         place = self._places.get(name)
         if place is not None and place.state == ENDING:
             place.turn(UP, now)
+            place.idle_since = now + STAYS
 
     def failed(self, name: str, why: str, now: float) -> list[Decision]:
         """A node could not be started."""

@@ -14,7 +14,7 @@ import handout_dask as hd
 from handout_dask.books import DONE, READY, RunBook, RunSpec
 from handout_dask.errors import HandoutError
 from handout_dask.held import Held
-from handout_dask.holding import Holding, needs
+from handout_dask.holding import STAYS, Holding, needs
 from handout_dask.node import Cluster, Node
 from handout_dask.plans import allocate
 from handout_dask.scaling import Decision, Elastic, End, Expect, Lose, Start
@@ -149,8 +149,8 @@ def test_a_node_whose_results_fit_nowhere_stays() -> None:
     made = holding("cheap", "dear")
     assert made.decide({}, idle, 5.0) == [End("dear")]
     made.stays("dear", 6.0)
-    assert made.decide({}, idle, 10.0) == []
-    assert made.decide({}, idle, 11.0) == [End("dear")]
+    assert made.decide({}, idle, 11.0 + STAYS - 0.1) == []
+    assert made.decide({}, idle, 11.0 + STAYS) == [End("dear")]
 
 
 def test_only_what_was_put_away_is_started_again() -> None:
