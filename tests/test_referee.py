@@ -278,6 +278,11 @@ def test_referee_agrees_with_what_aims_and_networks_give(
         told = (plan["makespan"], plan["money"], plan["transferred"])
         assert told == pytest.approx(measured, rel=1e-9)
         assignment = referee.as_assignment(plan["schedule"])
-        rows = referee.simulate(judged(trace), nodeset, assignment, network=network)
+        # A node that never idles on purpose may end later than the plan (Graham's
+        # anomalies); on the free network none that keeps to its order does.
+        order = "ready" if network == "oneport" else "strict"
+        rows = referee.simulate(
+            judged(trace), nodeset, assignment, order=order, network=network
+        )
         played = max(row["end"] for row in rows)
         assert played <= plan["makespan"] * (1 + 1e-9)

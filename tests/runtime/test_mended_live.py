@@ -192,16 +192,16 @@ def test_an_address_in_this_process_is_accepted(cluster):
 def test_a_tracker_that_the_scheduler_cant_import_is_an_error_that_says_so(
     client, tmp_path, monkeypatch
 ):
-    (tmp_path / "only_here.py").write_text(TRACKER)
+    (tmp_path / "tracker_of_mine.py").write_text(TRACKER)
     with monkeypatch.context() as at_the_client:
         at_the_client.syspath_prepend(tmp_path)
-        import only_here
+        import tracker_of_mine
 
-        executor = hd.Executor(client, tracker=only_here.Everything())
-    monkeypatch.delitem(sys.modules, "only_here")  # the scheduler is in this process
+        executor = hd.Executor(client, tracker=tracker_of_mine.Everything())
+    monkeypatch.delitem(sys.modules, "tracker_of_mine")  # here is the scheduler
     with executor:
         graph, before = Graph([Function("a", [], int)]), executor.runs()
-        match = "tracker can't be loaded on the scheduler: ModuleNotFoundError.*only_h"
+        match = "tracker can't be loaded on the scheduler: ModuleNotFoundError.*mine"
         with pytest.raises(HandoutError, match=match):
             executor.submit(graph)
         assert executor.runs() == before
