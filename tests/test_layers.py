@@ -46,8 +46,8 @@ ORDER_IN = {
     ],
     "runtime": [
         "erring", "faults", "nodes", "runner", "records", "lower", "inputs", "keys",
-        "roster", "sender", "replanner", "elastic", "submission", "plugin", "client",
-        "fleet", "connection", "run", "submitter", "executor", "installed",
+        "roster", "sender", "replanner", "watching", "elastic", "submission", "plugin",
+        "client", "fleet", "connection", "run", "submitter", "executor", "installed",
     ],
 }  # fmt: skip
 

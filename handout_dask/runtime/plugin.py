@@ -22,7 +22,6 @@ from distributed import Scheduler
 from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.protocol import pickle
-from tornado.ioloop import PeriodicCallback
 
 from handout_dask.books import ENDED, READY
 from handout_dask.dispatch import Dispatcher
@@ -30,7 +29,6 @@ from handout_dask.errors import HandoutError
 from handout_dask.runtime.adopted import Adopter
 from handout_dask.runtime.detached import Detached
 from handout_dask.runtime.elastic import Keeper
-from handout_dask.runtime.erring import disable, strand
 from handout_dask.runtime.follower import Follower
 from handout_dask.runtime.inputs import Inputs
 from handout_dask.runtime.keys import Keys
@@ -39,15 +37,13 @@ from handout_dask.runtime.replanner import Replanner
 from handout_dask.runtime.roster import Roster
 from handout_dask.runtime.runner import STARTED
 from handout_dask.runtime.sender import Sender
+from handout_dask.runtime.watching import Watch
 from handout_dask.tracker import StaticTracker
 from handout_dask.traffic import Traffic
 
 logger = logging.getLogger(__name__)
 
-GRACE = 10.0  # s that a pinned function waits for its node to return
-TICK = 500  # ms between looks at what no event told of: paused workers, lost nodes
 MANY = 2000  # functions whose inputs are brought elsewhere at once
-WATCH = 100  # ms between looks for functions that are late
 RPCS = ("join", "leave", "nodes", "submit", "cancel", "forget")
 
 
@@ -71,7 +67,6 @@ class HandoutPlugin(SchedulerPlugin):
         self.roster = Roster(Traffic(scheduler.bandwidth / 1e6))
         self.address, self.names = self.roster.address, self.roster.names
         self.keys = Keys()
-        self.unable: dict[tuple[str, int], float] = {}  # functions, since when
         for what in RPCS:
             scheduler.handlers[f"handout_{what}"] = getattr(self, f"rpc_{what}")
         self.inputs = Inputs(
@@ -108,16 +103,19 @@ class HandoutPlugin(SchedulerPlugin):
         )
         for address in scheduler.workers:
             self.add_worker(scheduler, address)
-        self.timers = [
-            PeriodicCallback(self._tick, TICK), PeriodicCallback(self._watch, WATCH)
-        ]  # fmt: skip
-        for timer in self.timers:
-            timer.start()
+        self.watch = Watch(
+            scheduler,
+            self.dispatcher,
+            self.runs,
+            self.roster,
+            self.sender,
+            self.replanner,
+        )
+        self.watch.start()
 
     async def close(self) -> None:
         """Leave the scheduler as it was found."""
-        for timer in self.timers:
-            timer.stop()
+        self.watch.stop()
         self.adopter.stop()
         self.keeper.stop()
         self.replanner.close()
@@ -342,35 +340,6 @@ class HandoutPlugin(SchedulerPlugin):
             if found is not None:
                 run, i = found
                 self.sender.wake(self.dispatcher.started(run.spec.token, i))
-
-    def _tick(self) -> None:
-        now = self.dispatcher.now = time()
-        for name, since in list(self.roster.down.items()):
-            if now - since > GRACE:
-                for token, i in self.dispatcher.stranded(name):
-                    key, why = self.runs[token].key(i), self.roster.why.get(name, "")
-                    strand(self.scheduler, key, name, GRACE, why)
-                if not self.dispatcher.stranded(name):
-                    del self.roster.down[name]
-        self._fail_unable(now)
-        if self.runs:
-            self.sender.audit()
-
-    def _fail_unable(self, now: float) -> None:
-        """Fail functions that no node can run any more as nodes are now."""
-        unable = self.dispatcher.unable()
-        self.unable = {member: self.unable.get(member, now) for member in unable}
-        for (token, i), since in self.unable.items():
-            if now - since > GRACE:
-                run = self.runs[token]
-                node = self.dispatcher.nodes[run.book.node[i]].node
-                disable(self.scheduler, run.key(i), node, run.book.cost(i))
-
-    def _watch(self) -> None:
-        """Look for functions that are late."""
-        if self.runs:
-            self.dispatcher.now = time()
-            self.replanner.watch()
 
 
 def _loaded(data: bytes, what: str) -> Any:

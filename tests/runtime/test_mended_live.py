@@ -13,7 +13,7 @@ from distributed import Client, LocalCluster, Scheduler, Worker
 import handout_dask as hd
 from handout_dask import Function, Graph
 from handout_dask.errors import CostError, HandoutError, UnsatisfiableError
-from handout_dask.runtime import elastic, plugin, replanner, submitter
+from handout_dask.runtime import elastic, replanner, submitter, watching
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -262,7 +262,7 @@ def test_a_node_that_returns_without_a_capability_fails_what_needs_it(
             await asyncio.to_thread(gate.arrivals, 1)
             await lose("a")
             await start("a")
-            monkeypatch.setattr(plugin, "GRACE", 0.5)
+            monkeypatch.setattr(watching, "GRACE", 0.5)
             gate.let()
             await run.wait(LIMIT)
             assert run.progress == (9, 4, 13)
@@ -353,7 +353,7 @@ def test_news_of_a_node_that_comes_while_a_plan_is_computed_is_planned_at_once(
 
 
 def test_nodes_that_are_gone_for_good_are_forgotten(monkeypatch):
-    monkeypatch.setattr(plugin, "GRACE", 0.1)
+    monkeypatch.setattr(watching, "GRACE", 0.1)
 
     async def main():
         async with site("keep") as (executor, handout, start, lose):

@@ -238,15 +238,15 @@ def short(until):
     ]
 
     def hurry(dask_scheduler):
-        import handout_dask.runtime.plugin as plugin
+        import handout_dask.runtime.watching as watching
 
-        before, plugin.GRACE = plugin.GRACE, 0.2
+        before, watching.GRACE = watching.GRACE, 0.2
         return before
 
     def calm(before, dask_scheduler):
-        import handout_dask.runtime.plugin as plugin
+        import handout_dask.runtime.watching as watching
 
-        plugin.GRACE = before
+        watching.GRACE = before
 
     with hd.Executor(nodes=nodes) as executor:
         before = executor.client.run_on_scheduler(hurry)
