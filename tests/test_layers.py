@@ -45,9 +45,10 @@ ORDER_IN = {
         "makespan", "cost", "objective", "revision",
     ],
     "runtime": [
-        "erring", "faults", "nodes", "runner", "records", "lower", "inputs", "keys",
-        "roster", "sender", "replanner", "watching", "elastic", "submission", "plugin",
-        "client", "fleet", "connection", "run", "submitter", "executor", "installed",
+        "erring", "faults", "nodes", "runner", "records", "probe", "lower", "inputs",
+        "keys", "roster", "sender", "replanner", "watching", "elastic", "submission",
+        "plugin", "client", "fleet", "connection", "run", "submitter", "executor",
+        "installed",
     ],
 }  # fmt: skip
 

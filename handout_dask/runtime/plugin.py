@@ -32,6 +32,7 @@ from handout_dask.runtime.elastic import Keeper
 from handout_dask.runtime.follower import Follower
 from handout_dask.runtime.inputs import Inputs
 from handout_dask.runtime.keys import Keys
+from handout_dask.runtime.probe import put_probes, take_probes
 from handout_dask.runtime.records import NAME, LiveRun
 from handout_dask.runtime.replanner import Replanner
 from handout_dask.runtime.roster import Roster
@@ -112,6 +113,7 @@ class HandoutPlugin(SchedulerPlugin):
             self.replanner,
         )
         self.watch.start()
+        scheduler.loop.add_callback(put_probes, scheduler)
 
     async def close(self) -> None:
         """Leave the scheduler as it was found."""
@@ -122,6 +124,7 @@ class HandoutPlugin(SchedulerPlugin):
         for what in (*RPCS, "attach", "runs"):
             self.scheduler.handlers.pop(f"handout_{what}", None)
         self.inputs.stop()
+        await take_probes(self.scheduler)
 
     async def rpc_join(self, owner: str, client: str, declared: bytes) -> None:
         """An executor begins to use this scheduler."""
