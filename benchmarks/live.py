@@ -50,6 +50,7 @@ WAYS: dict[str, Callable[[Trial], Outcome]] = {
     "dask-elements": liveways.dask_elements,
     "annotated": liveways.annotated,
     "handout": liveways.handout,
+    "speculative": liveways.speculative,
 }
 COMPARED = ("dask", "annotated", "handout")
 LATENCY, BANDWIDTH = 2.0, 100.0  # ms, MB/s of the emulated network

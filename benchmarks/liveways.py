@@ -187,6 +187,12 @@ def handout(trial: Trial) -> Outcome:
         return by_plan(made, trial)
 
 
+def speculative(trial: Trial) -> Outcome:
+    """As `handout`, where late functions may begin anew on other nodes."""
+    with executor(trial.cluster, speculative=True) as made:
+        return by_plan(made, trial)
+
+
 def learned(trial: Trial) -> tuple[Outcome, Outcome]:
     """The graph without costs, twice by one executor: unknown, and learned."""
     bare = replace(trial, graph=undeclared(trial.graph))
@@ -194,9 +200,11 @@ def learned(trial: Trial) -> tuple[Outcome, Outcome]:
         return by_plan(made, bare), by_plan(made, bare)
 
 
-def executor(cluster: Cluster) -> hd.Executor:
+def executor(cluster: Cluster, **settings: Any) -> hd.Executor:
     """An executor on a cluster that was declared as it is."""
-    return hd.Executor(cluster.client, nodes=cluster.declared, allocator="time")
+    return hd.Executor(
+        cluster.client, nodes=cluster.declared, allocator="time", **settings
+    )
 
 
 def by_plan(made: hd.Executor, trial: Trial) -> Outcome:

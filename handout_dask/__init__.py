@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from handout_dask.errors import HandoutError as HandoutError
     from handout_dask.errors import MissingProducerError as MissingProducerError
     from handout_dask.errors import NodeLostError as NodeLostError
+    from handout_dask.errors import ResourceExhaustedError as ResourceExhaustedError
     from handout_dask.errors import ResultReleasedError as ResultReleasedError
     from handout_dask.errors import RunCancelledError as RunCancelledError
     from handout_dask.errors import UnsatisfiableError as UnsatisfiableError
@@ -63,6 +64,7 @@ _MODULES = {
         "HandoutError",
         "MissingProducerError",
         "NodeLostError",
+        "ResourceExhaustedError",
         "ResultReleasedError",
         "RunCancelledError",
         "UnsatisfiableError",

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from handout_dask.claims import Claims
 from handout_dask.costs import Cost
 from handout_dask.lacks import explain_all
+from handout_dask.linger import Linger
 from handout_dask.node import Node
 from handout_dask.outline import Outline
 from handout_dask.tracker import ResourceTracker
@@ -73,6 +76,14 @@ class RunSpec:
         Whether functions keep their nodes where they can when planned again.
     deadline : float or None
         Seconds since the run began, by which all shall have ended.
+    speculative : bool
+        Whether a function that runs late may begin anew on another node.
+    eager : bool
+        Whether what is ready goes to any node that has room, and waits for none.
+    memory : dict of int to float
+        Memory [MB] that functions claim, where that is more than they declare.
+    known : History or None
+        What the client has learned of these functions.
     """
 
     token: str
@@ -98,11 +109,15 @@ class RunSpec:
     option: Sequence[int] = ()
     fixed: bool = False
     deadline: float | None = None
+    speculative: bool = False
+    eager: bool = False
+    memory: dict[int, float] = field(default_factory=dict)
+    known: Any = None
 
 
 @dataclass(slots=True)
 class NodeBook:
-    """What one node has in hand. Written by Dispatcher only."""
+    """What one node has in hand. Written by Dispatcher, and what it is made of."""
 
     node: Node
     up: bool = True
@@ -113,6 +128,9 @@ class NodeBook:
     ahead_seconds: float = 0.0
     unsure: set[Member] = field(default_factory=set)  # sent, inputs still under way
     lone: int = 0  # how many in hand let nothing be sent ahead behind them
+    # taken back, but the node has not said yet that it has let them go
+    lingering: dict[Member, Linger] = field(default_factory=dict)
+    owing: set[Member] = field(default_factory=set)  # run without cores: it shrank
 
     slots: float = 0.0  # functions at once
     even: bool = True  # whether any `slots` functions of one core each fit at once
@@ -128,11 +146,26 @@ class NodeBook:
         self.even = node.capacity("cpu") >= self.slots
 
     @property
+    def used(self) -> int:
+        """Slots in use, by what runs and by what was taken back and still runs."""
+        taken = len(self.running)
+        if self.lingering:
+            taken += sum(linger.slot for linger in self.lingering.values())
+        return taken
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no slot is free."""
+        return self.used >= self.slots
+
+    @property
     def spare(self) -> float:
         """How many more functions of one core fit beside those that run, at least."""
         if not self.even:
             return 0.0
-        return self.slots - sum(max(1.0, cores) for cores in self.running.values())
+        cores = [*self.running.values()]
+        cores += [x.cores for x in self.lingering.values() if x.slot]
+        return self.slots - sum(max(1.0, c) for c in cores)
 
 
 class Queue:
@@ -160,6 +193,8 @@ class RunBook:
         self.start, self.end = list(spec.start), list(spec.end)  # as expected, or were
         self.latest = list(spec.latest or spec.start)
         self._able = [set(names) for names in spec.able]
+        self.claims = Claims(spec.need, spec.demand)
+        self.claim_memory(spec.memory)
         self.is_diminished = False  # whether a node can't run any more what it could
         self.bound: set[int] = set()  # functions that stay where they are
         self.guessed = spec.guessed  # until it is planned again
@@ -168,6 +203,7 @@ class RunBook:
         self.left = n
         self.mean = 0.0  # seconds of functions of late; 0 is none yet
         self.served = 0.0  # seconds of functions sent, by weight
+        self.refusing: dict[int, int] = {}  # by class, which tracker refused last
         self.blocked = False  # a node idles by plan though something is ready
         self.last = max(self.end, default=0.0)
         self.queues: dict[str, Queue] = {}
@@ -183,8 +219,14 @@ class RunBook:
                 if self.state[i] == READY:
                     queue.ready.append((r, i))  # sorted, so a heap
 
+    def claim_memory(self, memory: Mapping[int, float]) -> None:
+        """These functions hold so much memory [MB] from when they are sent next."""
+        for i, mb in memory.items():
+            self.claims.raise_memory(i, mb, later=self.state[i] == SENT)
+
     def put(self, i: int) -> None:
         """Function i waits for its node again, or now."""
+        self.claims.waits_again(i)
         entry = self.rank[i], i
         queue = self.queues.setdefault(self.node[i], Queue())
         at = bisect_left(queue.order, entry)
@@ -259,6 +301,26 @@ class RunBook:
                 if self.state[entry[1]] == READY:
                     heapq.heappush(queue.ready, entry)
 
+    def has_ready(self, name: str) -> bool:
+        """Whether a ready function was planned for a node, or lately was."""
+        queue = self.queues.get(name)
+        return queue is not None and bool(queue.ready)
+
+    def ready_anywhere(self) -> Iterator[int]:
+        """Ready functions of all nodes by rank; as `candidates`."""
+        passed: list[tuple[Queue, tuple[int, int]]] = []
+        try:
+            while waiting := [x for x in self.queues.items() if x[1].ready]:
+                name, queue = min(waiting, key=lambda item: item[1].ready[0])
+                entry = heapq.heappop(queue.ready)
+                if self._waits(entry, name) and self.state[entry[1]] == READY:
+                    passed.append((queue, entry))
+                    yield entry[1]
+        finally:
+            for queue, entry in passed:
+                if self.state[entry[1]] == READY:
+                    heapq.heappush(queue.ready, entry)
+
     def ahead_of(self, name: str, i: int | None, most: int) -> Iterator[int]:
         """Functions that a node shall get before i, or any: the first `most`."""
         queue = self.queues.get(name)
@@ -295,9 +357,9 @@ class RunBook:
         """Whether it is expected to miss its deadline."""
         return self.spec.deadline is not None and self.last > self.spec.deadline
 
-    def demand(self, i: int) -> dict[str, float]:
-        """What function i holds while it runs."""
-        return self.spec.demand[self.spec.need[i]]
+    def demand(self, i: int, node: Node | None = None) -> dict[str, float]:
+        """What function i holds while it runs, on any node or on this one."""
+        return self.claims.of(i, node)
 
     def able(self, i: int) -> set[str]:
         """The nodes that can run function i."""

@@ -6,11 +6,13 @@ Reads the books; what is chosen is claimed and entered by `dispatch`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain, islice
 
-from handout_dask.books import READY, NodeBook, RunBook
+from handout_dask.books import READY, NodeBook, RunBook, RunSpec
 
 AHEAD_SECONDS = 0.025  # work per slot that a node may have in hand, to hide the way
 AHEAD_MOST = 32  # functions per slot
+LOOKS = 256  # ready functions that are looked at where any node will do
 TRIES = 8  # ready functions that are looked at for a slot
 IN_FRONT = 16  # functions that a passing one must not make late; of more the first
 LEAST_SLIP, SLIP = 0.02, 0.005  # s, share of what a run has left, that is not late
@@ -20,9 +22,20 @@ Arrives = Callable[[str, int, str], float]
 Claim = Callable[[RunBook, int, str, bool], bool]
 
 
+Chosen = tuple[int, bool] | None
+Rule = Callable[[NodeBook, RunBook, bool, Arrives, Claim, float], Chosen]
+
+
+def rule_of(spec: RunSpec) -> Rule:
+    """How the next function of a run is chosen."""
+    if not spec.adaptive:
+        return choose_by_plan
+    return choose_eagerly if spec.eager else choose
+
+
 def choose_by_plan(
     book: NodeBook, run: RunBook, full: bool, arrives: Arrives, claim: Claim, now: float
-) -> tuple[int, bool] | None:
+) -> Chosen:
     """The next function by plan if it can go now, and whether its inputs are there."""
     name = book.node.name
     i = next(run.ahead_of(name, None, 1), None)
@@ -38,7 +51,7 @@ def choose_by_plan(
 
 def choose(
     book: NodeBook, run: RunBook, full: bool, arrives: Arrives, claim: Claim, now: float
-) -> tuple[int, bool] | None:
+) -> Chosen:
     """The first function by plan that can go now and makes nothing else late.
 
     Backfilling, as of batch queues (Mu'alem, Feitelson: Utilization, predictability,
@@ -67,8 +80,7 @@ def choose(
     if full and not _may_send_ahead(book):
         return None
     name, token = book.node.name, run.spec.token
-    at = now - run.since
-    at -= max(LEAST_SLIP, SLIP * (run.last - at))
+    at = _unslipped(run, now)
     wait = float("inf")  # until the first of those with inputs under way has them
     rest: list[tuple[int, bool]] = []  # that one, and who could not end until then
     for tries, i in enumerate(run.candidates(name)):
@@ -76,7 +88,7 @@ def choose(
             break
         if full and run.cores(i) > 1:
             continue
-        if not _may_pass(book, run, i, at):
+        if _made_late(book, run, i, at) is not None:
             run.blocked = True
             break
         away = arrives(token, i, name)
@@ -90,8 +102,53 @@ def choose(
     return next((x for x in rest if claim(run, x[0], name, full)), None)
 
 
-def _may_pass(book: NodeBook, run: RunBook, i: int, at: float) -> bool:
-    """Whether function i makes nothing late that was to start before it here."""
+def choose_eagerly(
+    book: NodeBook, run: RunBook, full: bool, arrives: Arrives, claim: Claim, now: float
+) -> Chosen:
+    """The first ready function that the node can run and has room for; as `choose`.
+
+    Wherever it was planned, but first what was planned here: it waits for no node
+    while another one is free.
+    """
+    if full and not _may_send_ahead(book):
+        return None
+    name, refused = book.node.name, set()
+    elsewhere = (i for i in run.ready_anywhere() if run.node[i] != name)
+    for i in islice(chain(run.candidates(name), elsewhere), LOOKS):
+        need = run.claims.need[i]
+        if need in refused or (full and run.cores(i) > 1):
+            continue
+        if run.node[i] != name and (is_tied(run, i) or name not in run.able(i)):
+            continue
+        away = arrives(run.spec.token, i, name)
+        if away > 0.0 and full:
+            continue
+        if claim(run, i, name, full):
+            return i, away <= 0.0
+        refused.add(need)
+        if len(refused) == len(run.claims.demand):
+            break
+    return None
+
+
+def is_tied(run: RunBook, i: int) -> bool:
+    """Whether a function may not leave its node by itself."""
+    return i in run.spec.pinned or i in run.spec.group or i in run.bound
+
+
+def blocking(book: NodeBook, run: RunBook, i: int, now: float) -> int | None:
+    """The function that i would make late if it began now, as `choose` sees it."""
+    return _made_late(book, run, i, _unslipped(run, now))
+
+
+def _unslipped(run: RunBook, now: float) -> float:
+    """The time since the run began [s], less what is not late."""
+    at = now - run.since
+    return at - max(LEAST_SLIP, SLIP * (run.last - at))
+
+
+def _made_late(book: NodeBook, run: RunBook, i: int, at: float) -> int | None:
+    """The function that i would make late, which was to start before it here."""
     spare = None
     for k in run.ahead_of(book.node.name, i, IN_FRONT):
         if spare is None:
@@ -101,8 +158,8 @@ def _may_pass(book: NodeBook, run: RunBook, i: int, at: float) -> bool:
         if spare >= cores and run.demand(k).keys() == {"cpu"}:
             spare -= cores
         elif end > run.latest[k]:
-            return False
-    return True
+            return k
+    return None
 
 
 def _may_send_ahead(book: NodeBook) -> bool:

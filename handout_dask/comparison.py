@@ -13,7 +13,18 @@ from typing import Any
 from handout_dask.errors import GraphError
 from handout_dask.events import DONE, Hold, Span
 from handout_dask.node import Cluster
+from handout_dask.overuse import declared_memory
 from handout_dask.plans import Plan
+
+USED = (  # fields of a Span and of a FunctionReport
+    "cpu_seconds",
+    "peak_mb",
+    "peak_exact",
+    "peak_alone",
+    "bytes_in",
+    "nbytes",
+    "gpu_peak_mb",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,10 @@ class FunctionReport:
         Of the last attempt.
     error : str or None
         What went wrong then.
+    declared_mb : float or None [MB]
+        Memory that it declares.
+    cpu_seconds, peak_mb, peak_exact, peak_alone, bytes_in, nbytes, gpu_peak_mb
+        What the last attempt used, as in Span; None where it was not measured.
     """
 
     function: Hashable
@@ -49,6 +64,14 @@ class FunctionReport:
     failures: int
     outcome: str | None
     error: str | None
+    declared_mb: float | None = None
+    cpu_seconds: float | None = None
+    peak_mb: float | None = None
+    peak_exact: bool = False
+    peak_alone: bool = False
+    bytes_in: int | None = None
+    nbytes: int | None = None
+    gpu_peak_mb: float | None = None
 
     @property
     def planned_duration(self) -> float:
@@ -83,7 +106,7 @@ class FunctionReport:
     def as_dict(self) -> dict[str, Any]:
         """The fields and what follows from them, ready for JSON."""
         fields = {name: getattr(self, name) for name in self.__slots__}
-        fields["function"] = _json_id(self.function)
+        fields["function"] = json_id(self.function)
         more = {name: getattr(self, name) for name in ("ratio", "lateness", "moved")}
         return fields | more
 
@@ -132,7 +155,7 @@ def fold_functions(plan: Plan, spans: Iterable[Span]) -> Iterator[FunctionReport
     names = [node.name for node in plan.problem.nodes]
     columns = (plan.node.tolist(), plan.start.tolist(), plan.end.tolist())
     rows = zip(plan.problem.functions, *columns, attempts, strict=True)
-    for function, j, start, end, mine in rows:
+    for i, (function, j, start, end, mine) in enumerate(rows):
         last = mine[-1] if mine else None
         yield FunctionReport(
             function.id,
@@ -146,6 +169,8 @@ def fold_functions(plan: Plan, spans: Iterable[Span]) -> Iterator[FunctionReport
             sum(span.outcome != DONE for span in mine),
             None if last is None else last.outcome,
             None if last is None else last.error,
+            declared_memory(plan, i),
+            *(() if last is None else (getattr(last, name) for name in USED)),
         )
 
 
@@ -196,7 +221,8 @@ def mean_ratio(rows: Iterable[FunctionReport]) -> float | None:
     return math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
 
 
-def _json_id(id: Hashable) -> str | int | float:
+def json_id(id: Hashable) -> str | int | float:
+    """An id as JSON takes it: itself, or its text."""
     if type(id) in (str, int) or (type(id) is float and math.isfinite(id)):
         return id  # type: ignore[return-value]
     return repr(id)

@@ -159,11 +159,6 @@ class Cost(Mapping[str, Any]):
         return parse_cost({"code": given.code, **(entries or {}), **more}, "cost")
 
     @property
-    def uses_gpu(self) -> bool:
-        """Whether a function of this cost runs on a device."""
-        return any(name == "gpus" for name, _ in self.demand)
-
-    @property
     def key(self) -> tuple[Any, ...]:
         """Equal for costs that need the same of a node."""
         return (self.demand, self.capabilities, self.gpu_time is not None)

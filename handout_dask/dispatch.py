@@ -6,12 +6,11 @@ neither Dask nor a clock: whoever asks says what time it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from handout_dask.begun import expected_end
+from handout_dask import moving, slots
 from handout_dask.books import (
     DONE,
     ENDED,
@@ -23,10 +22,10 @@ from handout_dask.books import (
     RunBook,
     RunSpec,
 )
-from handout_dask.choosing import Arrives, choose, choose_by_plan, is_lone
-from handout_dask.errors import TrackerError
+from handout_dask.choosing import AHEAD_SECONDS, Arrives, is_tied, rule_of
+from handout_dask.claiming import take
 from handout_dask.node import Node
-from handout_dask.promised import promised
+from handout_dask.promised import lingering, promised
 from handout_dask.tracker import ResourceTracker
 
 AHEAD_WITHIN = 0.2  # s until a slot gets free: to be sent for it now, not elsewhere yet
@@ -62,13 +61,22 @@ class Dispatcher:
     ----------
     now : float
         The time [s]; whoever tells or asks sets it before.
+    tells : callable
+        ``tells(node)``: whether a node says so (`left`) when it has let go a function
+        that was taken back while it was there. What others had is free at once.
     """
 
     def __init__(self, tracker: ResourceTracker) -> None:
         self.tracker = tracker
         self.now = 0.0
+        self.tells: Callable[[str], bool] = lambda name: False
         self.nodes: dict[str, NodeBook] = {}
         self.runs: dict[str, RunBook] = {}
+
+    @property
+    def lingering(self) -> list[Member]:
+        """What was taken back from nodes that have not let it go yet."""
+        return [member for book in self.nodes.values() for member in book.lingering]
 
     # ------------------------------------------------------------ nodes and runs
     def set_node(self, node: Node) -> None:
@@ -83,13 +91,14 @@ class Dispatcher:
         book.up, book.expected = True, False
         for run in self.runs.values():
             if run.is_diminished:
-                self._move_from(run, node.name, unable=True)
-        self._promote(book)
+                moving.move_from(run, node.name, self.nodes, self.runs, unable=True)
+        slots.promote(book, self.runs, self.now)
 
     def expect_node(self, node: Node) -> None:
         """A node is not there, but will be (again): functions wait for it."""
         book = self.nodes.setdefault(node.name, NodeBook(node))
         book.up, book.expected = False, True
+        slots.forget(book)
 
     def add_run(self, spec: RunSpec, own: ResourceTracker | None = None) -> RunBook:
         """Open the books of a run, from now on; `own` is asked besides the shared
@@ -108,18 +117,21 @@ class Dispatcher:
         run.served = min(rivals, default=0.0)
         self.runs[spec.token] = run
         for name in [name for name in run.queues if not self.is_due(name)]:
-            self._move_from(run, name)
+            moving.move_from(run, name, self.nodes, self.runs)
         return run
 
     def drop_run(self, token: str) -> set[str]:
-        """Close the books of a run; returns the nodes on which something was freed."""
+        """Close the books of a run; returns the nodes on which something was freed.
+
+        What was sent of it is taken back.
+        """
         run = self.runs.get(token)
         if run is None:
             return set()
         freed = {run.node[i] for i, state in enumerate(run.state) if state == SENT}
         for i, state in enumerate(run.state):
             if state == SENT:
-                self._free(run, i)
+                self._free(run, i, lingers=True)
         del self.runs[token]
         return freed
 
@@ -128,9 +140,10 @@ class Dispatcher:
         if name not in self.nodes:
             return set()
         self.nodes[name].up = self.nodes[name].expected = False
+        slots.forget(self.nodes[name])
         touched: set[str] = set()
         for run in self.runs.values():
-            touched |= self._move_from(run, name)
+            touched |= moving.move_from(run, name, self.nodes, self.runs)
         return touched
 
     def stranded(self, name: str) -> list[Member]:
@@ -152,26 +165,33 @@ class Dispatcher:
         if name not in run.able(i) or not self.is_up(name) or i in run.spec.pinned:
             return False
         run.bound.add(i)
-        if run.node[i] != name and run.state[i] in (WAITING, READY):
-            run.node[i] = name
-            run.put(i)
-        return run.node[i] == name
+        return moving.move(run, i, name)
+
+    def move(self, token: str, i: int, name: str) -> bool:
+        """Let a function that waits, wait for another node; whether it does now."""
+        run = self.runs[token]
+        if name not in run.able(i) or not self.is_up(name) or is_tied(run, i):
+            return False
+        return moving.move(run, i, name)
 
     # ------------------------------------------------------------------- events
     def ready(self, token: str, i: int) -> str:
         """The inputs of a function are computed; returns its node."""
         return self._await(token, i, READY)
 
-    def waiting(self, token: str, i: int) -> str:
-        """A function has to be run (again); returns its node."""
-        return self._await(token, i, WAITING)
+    def waiting(self, token: str, i: int, lingers: bool = False) -> str:
+        """A function has to be run (again); returns its node.
 
-    def _await(self, token: str, i: int, state: int) -> str:
+        It `lingers` there if it was sent, and the node has not said that it ended.
+        """
+        return self._await(token, i, WAITING, lingers)
+
+    def _await(self, token: str, i: int, state: int, lingers: bool = False) -> str:
         run = self.runs[token]
         if run.state[i] != state:
-            self._enter(run, i, state)
+            self._enter(run, i, state, lingers)
             if not self.is_due(run.node[i]):
-                self._move_from(run, run.node[i])
+                moving.move_from(run, run.node[i], self.nodes, self.runs)
         return run.node[i]
 
     def started(self, token: str, i: int) -> str:
@@ -184,23 +204,40 @@ class Dispatcher:
         return run.node[i]
 
     def ended(
-        self, token: str, i: int, state: int, seconds: float | None = None
-    ) -> str:
-        """A function ended (DONE, FAILED or GONE); returns its node."""
+        self, token: str, i: int, state: int, seconds: float | None = None,
+        lingers: bool = False,
+    ) -> str:  # fmt: skip
+        """A function ended (DONE, FAILED or GONE); returns its node.
+
+        It `lingers` there if it was sent, and the node has not said that it ended.
+        """
         run = self.runs[token]
         if seconds is not None:
             run.end[i] = self.now - run.since
             run.start[i] = run.end[i] - seconds
             run.mean = seconds if not run.mean else 0.8 * run.mean + 0.2 * seconds
         if run.state[i] not in ENDED or state == DONE:
-            self._enter(run, i, state)
+            self._enter(run, i, state, lingers)
         return run.node[i]
 
-    def _enter(self, run: RunBook, i: int, state: int) -> None:
+    def left(self, token: str, i: int, name: str) -> bool:
+        """A node has let go a function that was taken back; whether it lingered.
+
+        Its run may be gone, and word may come twice, or too late: when the function
+        was sent there again, the thread that goes on is the new one's.
+        """
+        book = self.nodes.get(name)
+        if book is None or (token, i) not in book.lingering:
+            return False
+        slots.let_go(book, (token, i))
+        slots.promote(book, self.runs, self.now)
+        return True
+
+    def _enter(self, run: RunBook, i: int, state: int, lingers: bool = False) -> None:
         """Change the state of a function, with all that hangs on it."""
         before = run.state[i]
         if before == SENT:
-            self._free(run, i)
+            self._free(run, i, lingers)
         run.left += (before in ENDED) - (state in ENDED)
         run.state[i] = state
         if state in (WAITING, READY) and before not in (WAITING, READY):
@@ -208,36 +245,10 @@ class Dispatcher:
         elif state == READY:
             run.get_ready(i)
 
-    def _free(self, run: RunBook, i: int) -> None:
-        member, book = (run.spec.token, i), self.nodes[run.node[i]]
-        run.trackers[0].release(member)
-        for tracker in run.trackers[1:]:
-            with suppress(Exception):  # a user's; the function has ended all the same
-                tracker.release(member)
-        book.unsure.discard(member)
-        book.lone -= is_lone(run, i)
-        if member in book.running:
-            del book.running[member]
-            run.running -= 1
-        else:
-            book.ahead_seconds -= book.ahead.pop(member)
-        self._promote(book)
-
-    def _promote(self, book: NodeBook) -> None:
-        """Give free slots to what was sent ahead, in the order in which it was."""
-        while book.ahead and len(book.running) < book.slots:
-            member = next(iter(book.ahead))
-            book.ahead_seconds -= book.ahead.pop(member)
-            run, i = self.runs[member[0]], member[1]
-            run.begin(i, self.now)
-            run.running += 1
-            cores = book.running[member] = run.cores(i)
-            run.trackers[0].request(member, book.node.name, {"cpu": cores})
-            for tracker in run.trackers[1:]:
-                with suppress(Exception):
-                    tracker.request(member, book.node.name, {"cpu": cores})
-        if not book.ahead:
-            book.ahead_seconds = 0.0
+    def _free(self, run: RunBook, i: int, lingers: bool) -> None:
+        book = self.nodes[run.node[i]]
+        lingers = lingers and book.up and self.tells(book.node.name)
+        slots.free(book, run, i, lingers, self.runs, self.now)
 
     # ---------------------------------------------------------------- decisions
     def next(self, name: str, arrives: Arrives) -> Iterator[Send]:
@@ -258,30 +269,54 @@ class Dispatcher:
                 return
             yield send
 
+    def first_of(self, names: Iterable[str]) -> str:
+        """Which of some nodes to ask first: what goes anywhere goes as planned if that
+        is possible.
+        """
+        eager = [run for run in self.runs.values() if run.spec.eager]
+        return next(
+            (n for n in names if any(run.has_ready(n) for run in eager)),
+            next(iter(names)),
+        )
+
     def _next(self, book: NodeBook, arrives: Arrives) -> Send | None:
-        full = len(book.running) >= book.slots
+        if book.lingering:
+            again = self._again(book)
+            if again is not None:
+                run, i = again
+                sure = arrives(run.spec.token, i, book.node.name) <= 0.0
+                return self._send(book, run, i, sure, full=False)
+        full, first = book.is_full, 0.0
         # Behind a function whose inputs are under way nothing may be sent for the same
         # slot: with its inputs at hand it would start first.
-        if full and (book.unsure or self._first_end(book) > AHEAD_WITHIN):
-            return None
+        if full:
+            first = slots.first_end(book, self.runs, self.now)
+            if book.unsure or first > AHEAD_WITHIN:
+                return None
         for run in self._by_turn():
             limit = run.spec.limit
             if limit is not None and (full or run.running >= limit):
                 continue
-            rule = choose if run.spec.adaptive else choose_by_plan
+            if run.spec.eager and first > AHEAD_SECONDS:
+                continue
+            rule = rule_of(run.spec)
             chosen = rule(book, run, full, arrives, self._claim, self.now)
             if chosen is not None:
                 return self._send(book, run, *chosen, full)
         return None
 
-    def _first_end(self, book: NodeBook) -> float:
-        """Seconds until the first slot is expected to get free."""
-        left = []
-        for token, i in book.running:
-            run = self.runs[token]
-            at = self.now - run.since
-            left.append(expected_end(run.start[i], run.seconds(i), at) - at)
-        return min(left, default=0.0)
+    def _again(self, book: NodeBook) -> tuple[RunBook, int] | None:
+        """What is ready, and runs here still since it was taken back: it goes on."""
+        for (token, i), linger in book.lingering.items():
+            run = self.runs.get(token)
+            if run is None or not linger.slot or run.state[i] != READY:
+                continue
+            limit = run.spec.limit
+            if run.node[i] != book.node.name or (limit and run.running >= limit):
+                continue
+            if linger.demand == run.demand(i, book.node):
+                return run, i
+        return None
 
     def _by_turn(self) -> Iterable[RunBook]:
         if len(self.runs) == 1:
@@ -296,45 +331,16 @@ class Dispatcher:
     ) -> Send:
         """Enter in the books that function i, whose demand is claimed, is sent."""
         member, seconds = (run.spec.token, i), run.seconds(i)
-        run.state[i] = SENT
+        run.state[i], run.node[i] = SENT, book.node.name
         run.attempts[i] += 1
         run.served += seconds / run.spec.weight
-        book.lone += is_lone(run, i)
-        if full:
-            book.ahead[member] = seconds
-            book.ahead_seconds += seconds
-        else:
-            book.running[member] = run.cores(i)
-            run.begin(i, self.now)
-            run.running += 1
+        slots.enter(book, run, i, full, self.now)
         if not sure:
             book.unsure.add(member)
         return Send(*member, book.node.name, announce=not sure)
 
     def _claim(self, run: RunBook, i: int, name: str, full: bool) -> bool:
-        """Take the demand in the books of every tracker, or of none.
-
-        What is sent ahead takes its cores when it gets a slot.
-        """
-        member, demand = (run.spec.token, i), run.demand(i)
-        if full:
-            demand = {k: v for k, v in demand.items() if k != "cpu"}
-        for k, tracker in enumerate(run.trackers):
-            try:
-                taken = tracker.request(member, name, demand)
-            except Exception as error:
-                for other in run.trackers[:k]:
-                    other.release(member)
-                raise TrackerError(
-                    f"the tracker {type(tracker).__name__} raised when it was asked: "
-                    f"{type(error).__name__}: {error}",
-                    member,
-                ) from error
-            if not taken:
-                for other in run.trackers[:k]:
-                    other.release(member)
-                return False
-        return True
+        return take(run, i, self.nodes[name], full)
 
     # -------------------------------------------------------------------- moves
     def is_up(self, name: str) -> bool:
@@ -343,42 +349,7 @@ class Dispatcher:
 
     def is_due(self, name: str) -> bool:
         """Whether functions may wait for a node: it is there, or expected."""
-        return self.is_up(name) or (name in self.nodes and self.nodes[name].expected)
-
-    def _move_from(self, run: RunBook, name: str, unable: bool = False) -> set[str]:
-        """Move what waits for a node that is gone to nodes that can run it.
-
-        Or what the node is `unable` to run, if it is there.
-        """
-        touched: set[str] = set()
-        for i, state in enumerate(run.state):
-            if run.node[i] != name or state not in (WAITING, READY):
-                continue
-            if unable and name in run.able(i):
-                continue
-            together = run.spec.group.get(i, (i,))
-            if any(k in run.spec.pinned or run.state[k] == SENT for k in together):
-                continue
-            able = [run.able(k) for k in together]
-            nodes = set.intersection(*able)
-            choice = min(
-                (self.nodes[n] for n in nodes if self.is_due(n)),
-                key=lambda book: (not book.up, self._load(book), book.node.name),
-                default=None,
-            )
-            if choice is None:
-                continue
-            for k in together:
-                run.node[k] = choice.node.name
-                if run.state[k] in (WAITING, READY):
-                    run.put(k)
-            touched.add(choice.node.name)
-        return touched
-
-    def _load(self, book: NodeBook) -> float:
-        queued = sum(run.length(book.node.name) for run in self.runs.values())
-        rate = book.slots * book.node.speed
-        return (len(book.running) + len(book.ahead) + queued) / rate
+        return moving.is_due(self.nodes, name)
 
     def revise(
         self, token: str, node: list[str], start: list[float], end: list[float],
@@ -396,4 +367,5 @@ class Dispatcher:
 
     def outlook(self, before: RunBook | None = None) -> list[tuple[Any, ...]]:
         """What nodes are promised, from now on; `promised` says it."""
-        return promised(self.runs.values(), self.now, before)
+        own = promised(self.runs.values(), self.now, before)
+        return own + lingering(self.nodes.values(), self.now)

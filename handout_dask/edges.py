@@ -34,6 +34,32 @@ def measure_edges(links: Links) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(ptr, as_int), np.array(of, as_int), np.array(mb, dtype=float)
 
 
+def share_edges(links: Links, ptr: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """(e,): the share of a result of unknown size that travels along each edge.
+
+    Of the elements that anybody reads so many, or the whole result: 1.
+    """
+    out = np.ones(len(of))
+    if all(at is None for at in links.index):
+        return out
+    parts: dict[int, set[Any]] = {}
+    for u, at in zip(links.producer, links.index, strict=True):
+        if at is not None:
+            parts.setdefault(u, set()).add(_name(at))
+    for i in range(len(links.functions)):
+        read: dict[int, set[Any]] = {}
+        for a in range(links.ptr[i], links.ptr[i + 1]):
+            at = links.index[a]
+            read.setdefault(links.producer[a], set()).add(
+                None if at is None else _name(at)
+            )
+        for e in range(int(ptr[i]), int(ptr[i + 1])):
+            u = int(of[e])
+            if None not in read[u]:
+                out[e] = len(read[u]) / len(parts[u])
+    return out
+
+
 def _name(at: Any) -> Any:
     """Equal for indexes that read the same element; an index may not be hashable."""
     try:

@@ -96,6 +96,33 @@ class NodeLostError(HandoutError):
     """A node went away, and what was bound to it can run nowhere else."""
 
 
+class ResourceExhaustedError(HandoutError):
+    """A function took more of a resource than it declared, and was ended for that.
+
+    Attributes
+    ----------
+    resource : str
+        Which.
+    declared : float or None
+        How much it declared, in the resource's unit; memory [MB].
+    measured : float or None
+        How much it held when it was ended; None is unknown.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        resource: str = "",
+        declared: float | None = None,
+        measured: float | None = None,
+    ) -> None:
+        super().__init__(message, resource, declared, measured)
+        self.resource, self.declared, self.measured = resource, declared, measured
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class ResultReleasedError(HandoutError):
     """The result was not asked to be kept, or its run was released."""
 

@@ -45,6 +45,21 @@ class Span:
         Size of the result in bytes; None is unknown.
     error : str, optional
         What went wrong.
+    cpu_seconds : float, optional
+        CPU time that it took [s]: of all its threads if it had a process of its own,
+        else of the one that called it. This and what follows is None if not measured.
+    peak_mb : float, optional
+        Host memory [MB] that its process held at most while it ran, above what it held
+        before; inputs are held before.
+    peak_exact : bool
+        Whether it had a process of its own; else `peak_mb` is an estimate.
+    peak_alone : bool
+        Whether no other function ran in its process meanwhile; if one did, `peak_mb`
+        is the growth of all.
+    bytes_in : int, optional
+        Size in bytes of what it read.
+    gpu_peak_mb : float, optional
+        GPU memory [MB] that CuPy's pools gave it, at most at once.
     """
 
     function: Hashable
@@ -55,3 +70,9 @@ class Span:
     outcome: str = DONE
     nbytes: int | None = None
     error: str | None = None
+    cpu_seconds: float | None = None
+    peak_mb: float | None = None
+    peak_exact: bool = False
+    peak_alone: bool = False
+    bytes_in: int | None = None
+    gpu_peak_mb: float | None = None

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from handout_dask.errors import GraphError
+from handout_dask.estimates import LEARNED
 from handout_dask.lacks import MOST
 from handout_dask.offers import Offer, Offers
 from handout_dask.plans import Plan
 from handout_dask.problem import Lack, Problem
+from handout_dask.provenance import provenance_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,9 @@ class PlanExplanation:
         Whether it is on the plan's critical path.
     guessed : bool
         Whether its run time is a guess.
+    provenance : mapping
+        ``{"time": source, "memory": source, "size": source}``: whether its estimates
+        are "declared", "learned" or "guessed".
     others : tuple of Offer
         What the other nodes that can run it would give, earliest end first.
     refusals : mapping
@@ -86,6 +91,7 @@ class PlanExplanation:
     slack: float
     critical: bool
     guessed: bool
+    provenance: Mapping[str, str]
     others: tuple[Offer, ...]
     refusals: Mapping[str, tuple[Lack, ...]]
 
@@ -119,6 +125,8 @@ class PlanExplanation:
         yield f"can end {self.slack:.6g} s later" if self.slack else path
         if self.waits:
             yield self.waits
+        if LEARNED in self.provenance.values():
+            yield f"estimates: {provenance_text(self.provenance)}"
         for offer in (at, *self.others[:MOST]):
             yield self._row(offer)
         if len(self.others) > MOST:
@@ -171,6 +179,7 @@ def explain_plan(plan: Plan, id: Hashable) -> PlanExplanation:
         float(plan.slack[i]),
         i in plan.precedence.critical(),
         bool(plan.guessed[i]),
+        plan.provenance(id),
         tuple(sorted(others, key=lambda offer: offer.end)),
         refusals,
     )

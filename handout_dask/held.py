@@ -54,3 +54,20 @@ def held_arrays(
         np.array([h.end for h in rows], dtype=float),
         need,
     )
+
+
+def split_devices(
+    columns: dict[str, tuple[np.ndarray, np.ndarray]], devices: np.ndarray
+) -> None:
+    """Count shares of a device where a node has one, whole devices where it has more.
+
+    Two functions of 0.6 devices must not share one; with whole devices any set that
+    fits in number has an assignment to devices.
+    """
+    need, _ = columns["gpus"]
+    one = devices <= 1
+    columns["gpus"] = need, np.where(one, devices, np.inf)
+    columns[WHOLE] = np.ceil(need), np.where(one, np.inf, devices)
+    if "gpu_memory" in columns:
+        need, room = columns["gpu_memory"]
+        columns["gpu_memory"] = need, np.where(one, room, np.inf)

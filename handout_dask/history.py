@@ -7,32 +7,38 @@ slow nodes are at the moment is `slowness`; whom an observation teaches is decid
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from handout_dask.known import PRIOR, Label, Name
 from handout_dask.node import Node
+from handout_dask.peaks import to_claim
 from handout_dask.slowness import Slowness
 
 SHORTEST = 1e-6  # s; below it a measured time is the clock's
-MEMORY = 0.95  # of a name: weight that an observation keeps with each later one
-LABEL_MEMORY = 0.7  # of a label, which is seen once a run
-PRIOR = 1.0  # observations that "as declared" is worth, for a name
-KIND_PRIOR = 3.0  # observations that the other kinds are worth, for a name on a kind
-DECLARED = 0.5  # spread (std of the log) of names around what is declared
-TELLING = 0.5  # largest spread of a name whose times tell something of a node
-ENOUGH = 5  # functions of a name that show its spread
 
 
 class History:
-    """What functions took, by name, label and node kind.
+    """What functions took, by name, label and node kind: time, memory, bytes.
 
     Parameters
     ----------
     most : int
         How many functions (name and label), and how many names, are remembered; those
         not seen for longest go first.
+
+    Attributes
+    ----------
+    names : dict of str to Name
+        What is known of functions by name; those seen last are last.
+    labels : dict of (str, str) to Label
+        The same of single functions, by name and label.
+    nodes : Slowness
+        How slow nodes are at the moment.
+    fresh : History or None
+        What was observed since it was last taken away; None: it is not kept apart.
 
     Notes
     -----
@@ -46,6 +52,9 @@ class History:
     name on a kind at what the name does anywhere; either counts as a few observations,
     and fades as they do: a wrong declaration isn't averaged with the truth for ever. A
     label's estimate is the plain geometric mean: of one observation it is unbiased.
+
+    Of memory the largest value is kept, for it is claimed: see `peaks`. Of sizes the
+    last is kept of a label, and the mean, as of times, of a name.
 
     Examples
     --------
@@ -62,8 +71,10 @@ class History:
     def __init__(self, most: int = 100_000) -> None:
         self.most = most
         self.nodes = Slowness()
-        self._labels: dict[tuple[str, str], _Label] = {}
-        self._names: dict[str, _Name] = {}
+        self.labels: dict[tuple[str, str], Label] = {}
+        self.names: dict[str, Name] = {}
+        self.fresh: History | None = None
+        self._prior = PRIOR
 
     # ------------------------------------------------------------- observations
     def observe(
@@ -77,7 +88,9 @@ class History:
         speed: float = 1.0,
         node: str | None = None,
         nbytes: float | None = None,
-        bytes_of: Mapping[Hashable, float] | None = None,
+        memory: float | None = None,
+        exact: bool = True,
+        claimed: float = 0.0,
     ) -> None:
         """Learn from one finished function.
 
@@ -96,40 +109,65 @@ class History:
             long the function should take, and its name learns what is left.
         nbytes : float, optional
             Size of the whole result.
-        bytes_of : mapping, optional
-            Size of elements of the result, by index.
+        memory : float, optional
+            The most memory that it took [MB].
+        exact : bool
+            Whether that is exact; an estimate counts until something exact is known.
+        claimed : float
+            Memory that the user declared [MB]; 0 if none was.
         """
-        known = self._names.pop(name, None) or _Name()
-        self._names[name] = known
-        if len(self._names) > self.most:
-            del self._names[next(iter(self._names))]
-        seen = self._labels.pop((name, label), None) or _Label()
-        self._labels[name, label] = seen
-        if len(self._labels) > self.most:
-            del self._labels[next(iter(self._labels))]
-        if nbytes is not None:
+        work = given = None
+        if 0.0 <= seconds < math.inf:
+            work = math.log(max(seconds, SHORTEST) * speed)
+            given = math.log(declared) if declared and declared > SHORTEST else None
+            if node is not None:
+                work = self._apart(node, name, label, kind, work, given)
+        peak = (memory, claimed, exact)
+        self._note(name, label, kind, work, given, nbytes, peak)
+        if self.fresh is not None:
+            self.fresh._note(name, label, kind, work, given, nbytes, peak)
+
+    def _apart(
+        self, node: str, name: str, label: str, kind: str,
+        work: float, given: float | None,
+    ) -> float:  # fmt: skip
+        """What is left for the function, when its node has learned from the time."""
+        known = self.names.get(name) or Name()
+        seen = self.labels.get((name, label)) or Label()
+        believed = known.believed(kind, given, seen, self.nodes.noise)
+        if believed is not None:
+            ratio = math.exp(min(max(work - believed[0], -50.0), 50.0))
+            self.nodes.observe(node, ratio, believed[1])
+        return work - math.log(self.nodes.factor(node))
+
+    def _note(
+        self, name: str, label: str, kind: str,
+        work: float | None, given: float | None,
+        nbytes: float | None, peak: tuple[float | None, float, bool],
+    ) -> None:  # fmt: skip
+        """Take what one function took, as logarithm, bytes and MB."""
+        known = self.names.pop(name, None) or self.new_name()
+        self.names[name] = known
+        seen = self.labels.pop((name, label), None) or Label()
+        self.labels[name, label] = seen
+        self._forget()
+        if nbytes is not None and 0 <= nbytes < math.inf:
             seen.nbytes = float(nbytes)
-        if bytes_of is not None:
-            seen.bytes_of = dict(bytes_of)
-        if not 0.0 <= seconds < math.inf:
-            return
-        work = math.log(max(seconds, SHORTEST) * speed)
-        given = math.log(declared) if declared and declared > SHORTEST else None
-        if node is not None:
-            believed = known.believed(kind, given, seen, self.nodes.noise)
-            if believed is not None:
-                ratio = math.exp(min(max(work - believed[0], -50.0), 50.0))
-                self.nodes.observe(node, ratio, believed[1])
-            work -= math.log(self.nodes.factor(node))
-        seen.add(work)
-        known.add(kind, work, given)
+            known.size.add(math.log(max(nbytes, 1.0)))
+        memory, claimed, exact = peak
+        if memory is not None and 0 < memory < math.inf:
+            seen.add_peak(memory, exact)
+            known.add_peak(kind, memory, claimed, exact)
+        if work is not None:
+            seen.add(work)
+            known.add(kind, work, given)
 
-    def observe_node(self, node: str, ratio: float) -> None:
-        """Learn that a function took `ratio` times what was believed, on a node.
-
-        Believed without the node's own `node_factor`. `observe` with a node does it.
-        """
-        self.nodes.observe(node, ratio)
+    def _forget(self) -> None:
+        """Forget what was not seen for longest, of what is too many."""
+        while len(self.names) > self.most:
+            del self.names[next(iter(self.names))]
+        while len(self.labels) > self.most:
+            del self.labels[next(iter(self.labels))]
 
     def overdue(self, node: str, ratio: float) -> None:
         """Learn that a function runs for `ratio` times what was believed, and on."""
@@ -142,14 +180,14 @@ class History:
     # ---------------------------------------------------------------- estimates
     def knows(self, names: Iterable[str]) -> bool:
         """Whether functions of one of these names were observed."""
-        return any(name in self._names for name in names)
+        return any(name in self.names for name in names)
 
     def factor(self, name: str, kind: str | None = None) -> float:
         """How many times longer than declared the functions of a name take.
 
         On a kind of node, or on any if None or the kind has not run it; 1.0 if unknown.
         """
-        known = self._names.get(name)
+        known = self.names.get(name)
         return 1.0 if known is None else math.exp(known.factor_on(kind))
 
     def seconds(
@@ -159,10 +197,10 @@ class History:
 
         From its label; else from its name on the kind; else from its name anywhere.
         """
-        seen = self._labels.get((name, label)) if label is not None else None
+        seen = self.labels.get((name, label)) if label is not None else None
         if seen is not None and seen.weight:
             return math.exp(seen.mean)
-        known = self._names.get(name)
+        known = self.names.get(name)
         if known is None or not known.work.weight:
             return None
         return math.exp(known.work_on(kind).expected())
@@ -173,21 +211,78 @@ class History:
         """Seconds at speed 1, if they are declared or this very function was seen."""
         if declared is not None:
             return declared * self.factor(name)
-        return self.seconds(name, label) if (name, label) in self._labels else None
+        return self.seconds(name, label) if (name, label) in self.labels else None
 
     def node_factor(self, node: str) -> float:
         """How many times slower than believed a node is at the moment; 1.0 if calm."""
         return self.nodes.factor(node)
 
-    def nbytes(self, name: str, label: str) -> float | None:
-        """Bytes of the whole result that was seen last; None if none was."""
-        seen = self._labels.get((name, label))
-        return None if seen is None else seen.nbytes
+    def nbytes(self, name: str, label: str | None = None) -> float | None:
+        """Bytes of the whole result: those seen last of the label, else the mean of its
+        name; None if none were seen.
+        """
+        seen = self.labels.get((name, label)) if label is not None else None
+        if seen is not None and seen.nbytes is not None:
+            return seen.nbytes
+        known = self.names.get(name)
+        if known is None or not known.size.count:
+            return None
+        return math.exp(known.size.expected())
 
-    def bytes_of(self, name: str, label: str) -> Mapping[Hashable, float]:
-        """Bytes of the elements of the result that were seen last, by index."""
-        seen = self._labels.get((name, label))
-        return {} if seen is None or seen.bytes_of is None else seen.bytes_of
+    def memory(self, name: str, label: str | None = None) -> float | None:
+        """The most memory [MB] of late, of the label, else of its name; None if none
+        was measured.
+        """
+        known = self.names.get(name)
+        if known is None:
+            return None
+        seen = self.labels.get((name, label)) if label is not None else None
+        if seen is not None and seen.peak is not None:
+            return seen.peak.level
+        return known.level() or None
+
+    def claims(
+        self,
+        names: Sequence[str],
+        name: np.ndarray,
+        labels: Sequence[str],
+        declared: np.ndarray,
+    ) -> np.ndarray | None:
+        """The memory that functions shall claim, as far as is known.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Each once.
+        name : (n,) int
+            Which of them each function bears.
+        labels : sequence of n str
+            As in `observe`.
+        declared : (n,) float [MB]
+            0 where nothing is.
+
+        Returns
+        -------
+        (n,) float [MB] or None
+            As `peaks.to_claim` says; None if nothing of these names was measured.
+        """
+        known = [self.names.get(one) for one in names]
+        level = np.array([0.0 if one is None else one.level() for one in known])
+        if not level.any():
+            return None
+        ratio = np.array([0.0 if one is None else one.excess.level for one in known])
+        sure = [
+            one is not None and any(on.peak.exact for on in one.on.values())
+            for one in known
+        ]
+        seen = np.zeros(len(name))
+        for i in np.flatnonzero(level[name] > 0).tolist():
+            k = int(name[i])
+            label = self.labels.get((names[k], labels[i]))
+            peak = None if label is None else label.peak
+            if peak is not None and (peak.exact or not sure[k]):
+                seen[i] = peak.level
+        return to_claim(declared, seen, level[name], ratio[name])
 
     def work(
         self,
@@ -214,14 +309,14 @@ class History:
             or name; the guess itself if nothing was.
         """
         out = np.array(declared, dtype=float)
-        if not self._names:
+        if not self.names:
             return out
         guess = np.asarray(guessed, dtype=bool)
         used = set(names)
         factors = {name: self.factor(name) for name in used}
         out *= np.where(guess, 1.0, [factors[name] for name in names])
         by_name = {name: self.seconds(name) for name in used}
-        labelled = self._labels
+        labelled = self.labels
         for i in np.flatnonzero(guess).tolist():
             seen = labelled.get((names[i], labels[i]))
             if seen is not None and seen.weight:
@@ -238,21 +333,40 @@ class History:
         dict
             ``functions``, the number of labels; ``names``, of each name ``seconds`` [s]
             at speed 1, ``spread`` (standard deviation of the logarithm), ``factor``,
-            ``observations`` and the same for each of its ``kinds``; ``nodes``, how slow
-            each is; ``noise``, the spread of single functions.
+            ``observations``, ``memory`` [MB] (None: not measured) and the same for each
+            of its ``kinds``; ``nodes``, how slow each is; ``noise``, the spread of
+            single functions.
         """
         return {
-            "functions": len(self._labels),
+            "functions": len(self.labels),
             "names": {
                 name: {
                     **known.told(None),
                     "kinds": {kind: known.told(kind) for kind in sorted(known.on)},
                 }
-                for name, known in sorted(self._names.items())
+                for name, known in sorted(self.names.items())
             },
             "nodes": self.nodes.snapshot(),
             "noise": self.nodes.noise,
         }
+
+    # -------------------------------------------------------------- other histories
+    def keep_apart(self) -> History | None:
+        """Keep what is observed from now on in `fresh` too; returns what was there."""
+        before, self.fresh = self.fresh, History(self.most)
+        self.fresh._prior = 0.0
+        return before
+
+    def new_name(self) -> Name:
+        """What is known of a name of which nothing was observed."""
+        return Name(self._prior)
+
+    def replace(
+        self, names: dict[str, Name], labels: dict[tuple[str, str], Label]
+    ) -> None:
+        """Know this from now on, instead of what was known."""
+        self.names, self.labels = names, labels
+        self._forget()
 
 
 def kind_of(node: Node) -> str:
@@ -262,101 +376,3 @@ def kind_of(node: Node) -> str:
     has = sorted((name, float(value)) for name, value in node.capabilities.items())
     texts = [f"speed={node.speed:g}", f"gpu_speed={node.gpu_speed:g}"]
     return " ".join(texts + [f"{name}={value:g}" for name, value in has])
-
-
-class _Logs:
-    """Recency-weighted mean and variance of logarithms; a prior is of mean 0."""
-
-    __slots__ = ("count", "mean", "variance", "weight")
-
-    def __init__(self, prior: float = 0.0) -> None:
-        self.weight, self.mean, self.variance, self.count = prior, 0.0, 0.0, 0
-
-    def add(self, x: float) -> None:
-        old = self.weight * MEMORY
-        self.weight = old + 1.0
-        step = (x - self.mean) / self.weight
-        # A prior is no observation: what leads away from it is no spread.
-        spread = step * (x - self.mean) * old / self.weight if self.count else 0.0
-        self.variance = self.variance * old / self.weight + spread
-        self.mean += step
-        self.count += 1
-
-    def expected(self) -> float:
-        """Log of the mean of a lognormal distribution with these moments."""
-        return self.mean + min(self.variance, 1.0) / 2
-
-
-class _Label:
-    """One function as it was seen: log of seconds at speed 1, sizes."""
-
-    __slots__ = ("bytes_of", "mean", "nbytes", "weight")
-
-    def __init__(self) -> None:
-        self.weight, self.mean = 0.0, 0.0
-        self.nbytes: float | None = None
-        self.bytes_of: dict[Hashable, float] | None = None
-
-    def add(self, work: float) -> None:
-        self.weight = self.weight * LABEL_MEMORY + 1.0
-        self.mean += (work - self.mean) / self.weight
-
-
-class _Name:
-    """The functions of one name: on any kind, and on each."""
-
-    __slots__ = ("factor", "on", "work")
-
-    def __init__(self) -> None:
-        self.work, self.factor = _Logs(), _Logs(PRIOR)
-        self.on: dict[str, tuple[_Logs, _Logs]] = {}
-
-    def work_on(self, kind: str | None) -> _Logs:
-        both = self.on.get(kind) if kind is not None else None
-        return self.work if both is None else both[0]
-
-    def factor_on(self, kind: str | None) -> float:
-        """Log of the factor on a kind: what the kind says, led by what all say."""
-        both = self.on.get(kind) if kind is not None else None
-        if both is None:
-            return self.factor.expected()
-        logs = both[1]
-        prior = KIND_PRIOR * MEMORY**logs.count
-        mine, all_ = logs.weight * logs.expected(), prior * self.factor.expected()
-        return (mine + all_) / (logs.weight + prior)
-
-    def believed(
-        self, kind: str, given: float | None, seen: _Label, noise: float
-    ) -> tuple[float, float] | None:
-        """Log of the seconds at speed 1 that a function should take, and its doubt.
-
-        Of a name that is new nobody knows whether it or the node takes so long.
-        """
-        if given is not None:
-            known = DECLARED**-2 + self.factor.count / noise**2
-            return given + self.factor_on(kind), known**-0.5
-        if seen.weight:
-            return seen.mean, noise * seen.weight**-0.5
-        work = self.work_on(kind)
-        if work.count < ENOUGH or work.variance > TELLING**2:
-            return None
-        return work.expected(), math.sqrt(work.variance)
-
-    def add(self, kind: str, work: float, given: float | None) -> None:
-        both = self.on.get(kind)
-        if both is None:
-            both = self.on[kind] = _Logs(), _Logs()
-        for logs in (self.work, both[0]):
-            logs.add(work)
-        if given is not None:
-            for logs in (self.factor, both[1]):
-                logs.add(work - given)
-
-    def told(self, kind: str | None) -> dict[str, Any]:
-        work = self.work_on(kind)
-        return {
-            "seconds": math.exp(work.expected()),
-            "spread": math.sqrt(work.variance),
-            "factor": math.exp(self.factor_on(kind)),
-            "observations": work.count,
-        }

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from handout_dask.billing import bill
 from handout_dask.node import TOLERANCE
-from handout_dask.plans import Plan, bill
+from handout_dask.plans import Plan
 from handout_dask.problem import Lack
 from handout_dask.slack import rounding, transfer_times
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from handout_dask.costs import CUDA, Cost, parse_cost
-from handout_dask.edges import measure_edges
+from handout_dask.edges import measure_edges, share_edges
 from handout_dask.function import Function, WithFunction
-from handout_dask.graph import Graph
+from handout_dask.graph import Graph, Links
 from handout_dask.standins import StandIns
 
 __all__ = ["Outline", "StandIns"]
@@ -61,7 +61,12 @@ class Outline:
         Functions of one group must share a node; -1 is none.
     functions : sequence of Function
         The graph's own; of an unpickled outline stand-ins that bear labels as ids.
+    declared : Outline or None
+        With the demands that were declared, where these are others.
     """
+
+    declared: Outline | None = None
+    _links: Links | None = None
 
     n: int
     title: str | None
@@ -83,6 +88,7 @@ class Outline:
         """The outline of a graph."""
         links = graph.links()
         out = cls()
+        out._links = links
         out.title = graph.name
         out.functions = links.functions
         out.n = len(links.functions)
@@ -227,6 +233,13 @@ class Outline:
         return np.array([_megabytes(f.alternatives[0]) for f in self.functions], float)
 
     @cached_property
+    def pred_share(self) -> np.ndarray:
+        """(e,): how much of a result travels along each edge, as a share."""
+        if self._links is None:  # tasks, which read results whole
+            return np.ones(len(self.pred_of))
+        return share_edges(self._links, self.pred_ptr, self.pred_of)
+
+    @cached_property
     def pinned(self) -> tuple[tuple[str, ...], np.ndarray]:
         """Names of nodes, and (n,) int: to which each is bound by a pin; -1 is none."""
         numbers: dict[str, int] = {}
@@ -253,6 +266,11 @@ class Outline:
             for name, amount in cost.demand:
                 need[row, column[name]] = amount
         return tuple(names), need
+
+    def memory_of(self, option: int) -> float:
+        """Memory [MB] that a cost alternative claims; 0 is nothing."""
+        demand = self.classes[self.option_class[option]].demand
+        return next((mb for name, mb in demand if name == "memory"), 0.0)
 
     @cached_property
     def wants(self) -> tuple[tuple[str, ...], np.ndarray]:
@@ -300,6 +318,16 @@ class Outline:
             out.add(self.functions[i])
         return out.validate()
 
+    def claiming(self, classes: tuple[Cost, ...], option_class: np.ndarray) -> Outline:
+        """The outline of the same functions with other demands; `declared` is this."""
+        out = object.__new__(type(self))  # a copy would go the way of pickles
+        vars(out).update(vars(self))
+        for what in ("demand", "wants", "by_gpu"):  # as they were computed
+            vars(out).pop(what, None)
+        out.classes, out.option_class = classes, option_class
+        out.declared = self.declared or self
+        return out
+
     # ---------------------------------------------------------------- pickling
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = {what: getattr(self, what) for what in TEXTS}
@@ -308,6 +336,8 @@ class Outline:
             state[what] = _packed(np.diff(getattr(self, what)))
         for what in ARRAYS:
             state[what] = _packed(getattr(self, what))
+        if np.isnan(self.output_mb).any() and (self.pred_share != 1.0).any():
+            state["pred_share"] = self.pred_share
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from handout_dask.billing import bill
 from handout_dask.errors import AllocationError, GraphError
 from handout_dask.graph import Graph
 from handout_dask.node import Cluster, Node
 from handout_dask.problem import Problem
+from handout_dask.provenance import count_provenance, counts_text, provenance_of
 from handout_dask.rules import MOST, broken_rules, cannot_run
 from handout_dask.slack import Precedence, Step, precedence
 
@@ -160,6 +162,17 @@ class Plan:
         out: np.ndarray = self.problem.option_guessed[chosen]
         return out
 
+    def provenance(self, id: Hashable) -> dict[str, str]:
+        """Where its ``time``, ``memory`` and ``size`` are from: each "declared",
+        "learned" (from what was observed) or "guessed".
+        """
+        return provenance_of(self.problem, self.option, self.problem.where[id])
+
+    @cached_property
+    def estimates(self) -> dict[str, dict[str, int]]:
+        """How many functions have their time, memory and size from where."""
+        return count_provenance(self.problem, self.option)
+
     @cached_property
     def precedence(self) -> Precedence:
         """What each function waits for: inputs, and room on its node."""
@@ -235,25 +248,13 @@ class Plan:
 
     def __repr__(self) -> str:
         used = len(np.unique(self.node))
+        other = counts_text(self.estimates)
         return (
             f"<Plan of {len(self)} functions on {used} of {len(self.problem.nodes)} "
             f"nodes: makespan {self.makespan:.6g} s, money {self.money:.6g}, "
-            f"{self.transferred:.6g} MB moved, by {self.allocator}>"
+            f"{self.transferred:.6g} MB moved, by {self.allocator}"
+            + (f"; estimates: {other}>" if other else ">")
         )
-
-
-def bill(cluster: Cluster, node: Any, start: Any, end: Any) -> float:
-    """Money for functions that ran on these nodes (indexes) in these times [s]."""
-    price = np.array([x.price for x in cluster.nodes]) / 3600.0
-    if cluster.billing == "function":
-        return float(((end - start) * price[node]).sum()) if len(node) else 0.0
-    money = 0.0
-    for j in np.unique(node):
-        held = float(end[node == j].max() - start[node == j].min())
-        if cluster.quantum:
-            held = np.ceil(held / cluster.quantum - 1e-9) * cluster.quantum
-        money += held * float(price[j])
-    return money
 
 
 def plan(

@@ -15,9 +15,10 @@ import numpy as np
 
 from handout_dask.costs import Cost
 from handout_dask.errors import AllocationError, UnsatisfiableError
+from handout_dask.estimates import Learned
 from handout_dask.function import Function
 from handout_dask.graph import Graph
-from handout_dask.held import WHOLE, Held, HeldArrays, held_arrays
+from handout_dask.held import Held, HeldArrays, held_arrays, split_devices
 from handout_dask.lacks import MOST, Lack, explain_all, explain_refusal, refusal_text
 from handout_dask.node import TOLERANCE, Cluster, Node
 from handout_dask.outline import Outline, StandIns
@@ -67,7 +68,11 @@ class Problem:
         The node to run on; -1 is any, -2 one that does not exist.
     group : (n,) int
         Functions of one group must share a node; -1 is none.
+    learned : Learned or None
+        Which estimates are not the declared ones, but what was observed.
     """
+
+    learned: Learned | None = None
 
     def __init__(
         self,
@@ -101,6 +106,7 @@ class Problem:
         held: Sequence[Held] = (),
         work: np.ndarray | None = None,
         mb: np.ndarray | None = None,
+        outline: Outline | None = None,
     ) -> Problem:
         """The problem of the same functions on other nodes, made in little time.
 
@@ -114,12 +120,14 @@ class Problem:
             Seconds of each alternative at speed 1; default: those of this problem.
         mb : (e,) float, optional
             MB that travel along each edge; default: those of this problem.
+        outline : Outline, optional
+            Of the same functions with other demands, as `Outline.claiming` makes it.
         """
         out = Problem.__new__(Problem)
         kept = (
             "outline", "network", "functions", "pred_ptr", "pred_of", "pred_mb",
             "option_ptr", "option_class", "option_work", "option_guessed", "classes",
-            "group",
+            "group", "learned",
         )  # fmt: skip
         vars(out).update((name, getattr(self, name)) for name in kept)
         if "graph" in vars(self):
@@ -128,6 +136,9 @@ class Problem:
             out.option_work = _floats("work", work, len(self.option_work))
         if mb is not None:
             out.pred_mb = _floats("mb", mb, len(self.pred_mb))
+        if outline is not None:
+            out.outline, out.classes = outline, outline.classes
+            out.option_class = outline.option_class
         out._settle(cluster, held)
         return out
 
@@ -175,7 +186,7 @@ class Problem:
         for r, name in enumerate(names):
             columns[name] = need[:, r], self._capacity(name)
         if "gpus" in names:
-            _split_devices(columns, self._capacity("gpus"))
+            split_devices(columns, self._capacity("gpus"))
         kept = {
             name: pair
             for name, pair in columns.items()
@@ -252,6 +263,11 @@ class Problem:
         return float(latency / 1e3 + self.size(u, v) / bandwidth)
 
     @cached_property
+    def groups(self) -> list[np.ndarray]:
+        """The members of each group of functions that must share a node."""
+        return _groups(self.group)
+
+    @cached_property
     def able(self) -> np.ndarray:
         """(n,) bool: which functions can run on some node, with all of their group."""
         if not len(self.functions):
@@ -267,7 +283,7 @@ class Problem:
         there = anywhere.copy()
         there[pinned] = runs[self.option_class[pinned], self.kind[pin[pinned]]]
         able &= np.logical_or.reduceat(there, first)
-        for members in _groups(self.group):
+        for members in self.groups:
             needs = {self._classes_of(int(i)) for i in members}
             each = [runs[list(classes)].any(axis=0) for classes in needs]
             able[members] &= able[members].all() and np.stack(each).all(axis=0).any()
@@ -316,7 +332,8 @@ class Problem:
             if isinstance(function.node, str) and function.node != node.name:
                 return (Lack("node", function.node, node.name, of),)
             if not self.option(g, j)[1] < np.inf:
-                lacks = explain_all(function.alternatives, node)
+                costs = [self.classes[c] for c in self._classes_of(g)]
+                lacks = explain_all(costs, node)
                 return tuple(replace(lack, of=of) for lack in lacks)
         return ()
 
@@ -355,23 +372,6 @@ class Problem:
         pins = (self.functions[g].node for g in mates)
         pin = next((pin for pin in pins if isinstance(pin, str)), None)
         return refusal_text(ids, pin, [node.name for node in self.nodes], why)
-
-
-def _split_devices(
-    columns: dict[str, tuple[np.ndarray, np.ndarray]], devices: np.ndarray
-) -> None:
-    """Count shares of a device where a node has one, whole devices where it has more.
-
-    Two functions of 0.6 devices must not share one; with whole devices any set that
-    fits in number has an assignment to devices.
-    """
-    need, _ = columns["gpus"]
-    one = devices <= 1
-    columns["gpus"] = need, np.where(one, devices, np.inf)
-    columns[WHOLE] = np.ceil(need), np.where(one, np.inf, devices)
-    if "gpu_memory" in columns:
-        need, room = columns["gpu_memory"]
-        columns["gpu_memory"] = need, np.where(one, room, np.inf)
 
 
 def _floats(what: str, values: np.ndarray, size: int) -> np.ndarray:

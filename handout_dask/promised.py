@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from handout_dask.begun import expected_end
-from handout_dask.books import ENDED, SENT, RunBook
+from handout_dask.books import ENDED, SENT, NodeBook, RunBook
 
 
 def promised(
@@ -44,3 +44,17 @@ def promised(
                 continue
             out.append((run.node[i], begin, end, run.demand(i)))
     return out
+
+
+def lingering(nodes: Iterable[NodeBook], now: float) -> list[tuple[Any, ...]]:
+    """What is held of nodes by what was taken back and still runs; as `promised`."""
+    return [
+        (
+            book.node.name,
+            0.0,
+            expected_end(linger.start, linger.seconds, now) - now,
+            linger.demand,
+        )
+        for book in nodes
+        for linger in book.lingering.values()
+    ]

@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from handout_dask.billing import bill
 from handout_dask.comparison import (
     FunctionReport,
     NodeReport,
     fold_functions,
     fold_nodes,
     held_money,
+    json_id,
     mean_ratio,
 )
 from handout_dask.events import DONE, Hold, Span
 from handout_dask.node import Cluster, Node
-from handout_dask.plans import Plan, bill
+from handout_dask.overuse import Overuse, overuses
+from handout_dask.plans import Plan
 
 MOST = 10  # functions that deviate most, and nodes, that are told
 
@@ -54,6 +57,8 @@ class Report:
         When nodes were held that start and end by plan, until the run ended. Where
         nodes are billed as they are held, `money` is that of these; without any, that
         of each node from first to last use.
+    overuse : tuple of Overuse
+        Functions that took more memory than they declared, most beyond first.
     held_money, whole_money : float
         For those holds; and had all nodes of the plan been held until the run ended.
 
@@ -89,6 +94,7 @@ class Report:
     holds: tuple[Hold, ...] = ()
     held_money: float = 0.0
     whole_money: float = 0.0
+    overuse: tuple[Overuse, ...] = ()
 
     @staticmethod
     def of(
@@ -162,6 +168,7 @@ class Report:
             held,
             by_holds,
             held_money(cluster, whole),
+            overuses(plan, spans),
         )
 
     def __getitem__(self, id: Hashable) -> FunctionReport:
@@ -233,6 +240,9 @@ class Report:
             "holds": [
                 {"node": x.node, "start": x.start, "end": x.end} for x in self.holds
             ],
+            "overuse": [
+                {**asdict(x), "function": json_id(x.function)} for x in self.overuse
+            ],
             "nodes": [row.as_dict() for row in self.nodes],
             "functions": [row.as_dict() for row in self.functions],
         }
@@ -257,6 +267,9 @@ class Report:
                 f"nodes held for {seconds:.6g} s in all, money {self.held_money:.6g}; "
                 f"all held all the time {self.whole_money:.6g}"
             )
+        yield from map(str, self.overuse[:MOST])
+        if len(self.overuse) > MOST:
+            yield f"... and {len(self.overuse) - MOST} more that took too much memory"
         yield _line("node", "functions (planned)", "busy (planned) [s]", "failures")
         rows = self.nodes
         if len(rows) > MOST:
@@ -270,13 +283,16 @@ class Report:
         if len(rows) > MOST:
             yield f"... and {len(rows) - MOST} more nodes that deviate less"
         far = self.deviating()
+        used = any(row.peak_mb is not None for row in far)
         if far:
-            yield _line("function", "node (planned)", "took (planned) [s]", "late [s]")
+            head = _line("function", "node (planned)", "took (planned) [s]", "late [s]")
+            yield head + (_used("CPU [s]", "peak (declared) [MB]") if used else "")
         for row in far:
             where = f"{row.node} ({row.planned_node})" if row.moved else f"{row.node}"
             took = f"{row.duration:.6g} ({row.planned_duration:.6g})"
             late = f"{row.lateness:.4g}"
-            yield _line(row.function, where, took, late, _text(row.ratio))
+            line = _line(row.function, where, took, late, _text(row.ratio))
+            yield line + (_used_by(row) if used else "")
 
     def __repr__(self) -> str:
         return f"<Report: {'; '.join([*self._lines()][:2])}>"
@@ -284,6 +300,19 @@ class Report:
 
 def _line(name: Any, where: str, took: str, last: Any, ratio: str = "ratio") -> str:
     return f"{name!s:<16} {where:>19} {took:>21} {ratio:>7} {last!s:>9}"
+
+
+def _used(cpu: str, peak: str) -> str:
+    return f" {cpu:>8} {peak:>20}"
+
+
+def _used_by(row: FunctionReport) -> str:
+    if row.peak_mb is None:
+        return ""
+    about = "" if row.peak_exact else "~"
+    declared = "" if row.declared_mb is None else f" ({row.declared_mb:.4g})"
+    cpu = "" if row.cpu_seconds is None else f"{row.cpu_seconds:.4g}"
+    return _used(cpu, f"{about}{row.peak_mb:.4g}{declared}")
 
 
 def _text(ratio: float | None) -> str:

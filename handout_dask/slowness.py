@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 
 NOISE = 0.3  # spread (std of the log) of single functions, until it is known
-NOISE_WORTH = 30.0  # observations that this prior is worth
+NOISE_WORTH = 15.0  # observations that this prior is worth
 NOISE_MEMORY = 0.99
-LEAST, LARGEST = 0.15, 1.0  # bounds of the spread
+LEAST, LARGEST = 0.1, 1.0  # bounds of the spread
 MEMORY = 0.975  # weight that an observation keeps with each later one of its node
 CALM = 20.0  # observations that "as believed" is worth
 DRIFT = 1.0  # spreads by which an observation must deviate to count as evidence
@@ -116,7 +116,7 @@ class Slowness:
             del self._nodes[node]
             return
         state.mean *= 1.0 - share
-        state.bound = 0.0
+        state.bound **= 1.0 - share
 
     def factor(self, node: str) -> float:
         """How many times longer than believed functions take; 1.0 if unknown."""

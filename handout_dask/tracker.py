@@ -1,4 +1,4 @@
-"""ResourceTracker: who holds how much of what, on which node; and the static one.
+"""ResourceTracker: who holds how much of what, on which node; static and live.
 
 Pure books: knows no clock and no Dask; whoever asks decides when to release.
 """
@@ -97,7 +97,7 @@ class StaticTracker:
         CostError
             If the request makes no sense.
         """
-        taken = self._takes(node, req)
+        taken = self._takes(node, req, claim)
         if taken is None:
             return False
         if taken:
@@ -138,11 +138,34 @@ class StaticTracker:
             }
             resources = sorted(offered | {k for k, v in claimed.items() if v})
             out[name] = {
-                r: (_capacity(node, r), claimed[r] / STEPS, None) for r in resources
+                r: (_capacity(node, r), claimed[r] / STEPS, self._observed(name, r))
+                for r in resources
             }
         return out
 
-    def _takes(self, node: str, req: Mapping[str, Any]) -> dict[str, int] | None:
+    def holders(self) -> dict[str, list[tuple[Hashable, dict[str, float]]]]:
+        """``{node: [(claim, {resource: amount}), ...]}``, in the order of requests."""
+        out: dict[str, list[tuple[Hashable, dict[str, float]]]] = {}
+        for claim, held in self._claims.items():
+            for node, taken in held:
+                amounts = {name: amount / STEPS for name, amount in taken.items()}
+                out.setdefault(node, []).append((claim, amounts))
+        return out
+
+    def _observed(self, node: str, resource: str) -> float | None:
+        """How much of a resource is used, if that is measured."""
+        return None
+
+    def _room(self, node: Node, resource: str, claim: Hashable | None) -> float:
+        """Up to how much may be claimed in all of a resource that something asks for.
+
+        Who holds something of the node under that name already is named by `claim`.
+        """
+        return _capacity(node, resource)
+
+    def _takes(
+        self, node: str, req: Mapping[str, Any], claim: Hashable | None = None
+    ) -> dict[str, int] | None:
         """What the request would take of the node now; None if it does not fit."""
         capabilities, demand = _parse_request(req)
         has = self._nodes.get(node)
@@ -159,10 +182,79 @@ class StaticTracker:
             demand |= {k: v for k, v in whole.items() if v}
         claimed = self._claimed[node]
         for name, amount in demand.items():
-            room = _capacity(has, name) * (1 + TOLERANCE)
+            room = self._room(has, name, claim) * (1 + TOLERANCE)
             if (claimed[name] + amount) / STEPS > room:
                 return None
         return demand
+
+
+class LiveTracker(StaticTracker):
+    """Counts claims, is told what nodes really use, and what can be used of them.
+
+    What other processes eat shrinks what is granted, yet stops nothing for ever: what
+    fits the capacity is granted where nobody holds any of that resource, and who holds
+    something of a node already may take more, up to its capacity.
+
+    Examples
+    --------
+    >>> tracker = LiveTracker()
+    >>> tracker.register("n0", {"cpu": 4, "memory": 2000})
+    >>> tracker.observe("n0", {"memory": 300.0}, {"memory": 1000.0})
+    >>> tracker.request("a", "n0", {"memory": 1500})
+    True
+    >>> tracker.available("n0", {"memory": 1})
+    False
+    >>> tracker.snapshot()["n0"]["memory"], tracker.limits()
+    ((2000.0, 1500.0, 300.0), {'n0': {'memory': 1500.0}})
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._used: dict[str, dict[str, float]] = {}
+        self._usable: dict[str, dict[str, float]] = {}
+
+    def observe(
+        self,
+        node: str,
+        used: Mapping[str, float],
+        usable: Mapping[str, float] | None = None,
+    ) -> None:
+        """Note what was measured of a node last.
+
+        Parameters
+        ----------
+        node : str
+            Its name.
+        used : mapping
+            How much of each resource it uses, in the resource's unit.
+        usable : mapping, optional
+            How much of a resource can be used, where that is less than its capacity.
+        """
+        self._used[node], self._usable[node] = dict(used), dict(usable or {})
+
+    def limits(self) -> dict[str, dict[str, float]]:
+        """``{node: {resource: amount}}`` that may be claimed in all, where that is less
+        than the capacity; never less than what is claimed now.
+        """
+        out: dict[str, dict[str, float]] = {}
+        for name, node in self._nodes.items():
+            for resource, amount in self._usable.get(name, {}).items():
+                limit = max(amount, self._claimed[name][resource] / STEPS)
+                if limit < _capacity(node, resource):
+                    out.setdefault(name, {})[resource] = limit
+        return out
+
+    def _observed(self, node: str, resource: str) -> float | None:
+        return self._used.get(node, {}).get(resource)
+
+    def _room(self, node: Node, resource: str, claim: Hashable | None) -> float:
+        capacity = _capacity(node, resource)
+        usable = self._usable.get(node.name, {}).get(resource, capacity)
+        if usable >= capacity or not self._claimed[node.name][resource]:
+            return capacity  # as it is mostly
+        if any(name == node.name for name, _ in self._claims.get(claim, ())):
+            return capacity
+        return usable
 
 
 def _parse_request(req: Mapping[str, Any]) -> tuple[list[str], dict[str, int]]:

@@ -170,6 +170,7 @@ def test_why_a_function_waits_for_a_fast_node():
         slack=0,
         critical=True,
         guessed=False,
+        provenance={"time": "declared", "memory": "declared", "size": "declared"},
         others=(Offer("cpu", 0, 8, 9, 0.03 + 0.008, 0),),
         refusals={"small": (Lack("memory", 20, 10),)},
     )

@@ -21,7 +21,7 @@ RINGS = {
     "formats": ({"core"}, {"numpy"}),
     "runtime": (
         {"core", "allocators"},
-        {"numpy", "psutil", "pynvml", "cupy", "fsspec", "cloudpickle"} | DASK,
+        {"numpy", "psutil", "pynvml", "cupy", "fsspec", "cloudpickle", "tblib"} | DASK,
     ),
     "dashboard": ({"core"}, {"numpy", "bokeh"} | DASK),
 }
@@ -30,11 +30,13 @@ ANYTHING = {"__init__", "cli"}
 # Top-level modules from the ground up: each imports only what stands before it.
 ORDER = [
     "errors", "costs", "retry", "function", "standins", "graph", "edges", "outline",
-    "node", "lacks", "held", "tracker", "traffic", "begun", "books", "promised",
-    "choosing", "dispatch", "scaling", "holding", "problem", "room", "rules", "shelves",
-    "slack", "plans", "offers",
-    "explanation", "events", "player", "loss", "steering", "simulation", "slowness",
-    "history", "learned", "comparison", "report",
+    "node", "lacks", "held", "tracker", "accounts", "traffic", "begun", "claims",
+    "linger", "books", "promised", "speculation", "choosing", "claiming", "slots",
+    "moving", "dispatch", "scaling", "holding", "estimates", "problem", "demands",
+    "provenance", "billing", "room", "rules", "shelves", "slack", "plans", "offers",
+    "explanation", "standing", "waiting", "events", "overuse", "player", "loss",
+    "steering", "simulation", "slowness", "peaks", "known", "history", "histories",
+    "historydoc", "observed", "learned", "comparison", "report",
 ]  # fmt: skip
 
 # In these folders none of the table imports what stands behind it.
@@ -45,10 +47,12 @@ ORDER_IN = {
         "makespan", "cost", "objective", "revision",
     ],
     "runtime": [
-        "erring", "faults", "nodes", "runner", "records", "probe", "lower", "inputs",
-        "keys", "roster", "sender", "replanner", "watching", "elastic", "submission",
-        "plugin", "client", "fleet", "connection", "run", "submitter", "executor",
-        "installed",
+        "erring", "calling", "faults", "nodes", "measuring", "pipes", "process_child",
+        "process", "runner", "records", "freezing", "cuda", "detection", "sampling",
+        "probe", "lower", "inputs", "keys", "roster", "sender", "learner", "replanner",
+        "lingering", "suspecting", "speculating", "observing", "watching", "elastic",
+        "submission", "explaining", "plugin", "client", "fleet", "connection",
+        "failures", "run", "store", "archive", "submitter", "executor", "installed",
     ],
 }  # fmt: skip
 
@@ -180,7 +184,17 @@ def test_modules_of_a_folder_stand_in_order(folder):
 
 def test_what_decides_over_live_runs_knows_no_clock_and_no_chance():
     """That they know no Dask is a law of their rings."""
-    modules = ["books", "promised", "choosing", "dispatch", "holding", "traffic"]
+    modules = [
+        "books",
+        "promised",
+        "choosing",
+        "claiming",
+        "slots",
+        "moving",
+        "dispatch",
+        "holding",
+        "traffic",
+    ]
     for module in (*modules, "allocators/revision"):
         names = {name for name, _ in imports_of(ROOT / f"{module}.py")}
         assert names.isdisjoint({"time", "datetime", "random", "logging", "asyncio"})

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 import handout_dask as hd
 from handout_dask.allocators.engine import place
+from handout_dask.demands import declared_memory
 from handout_dask.events import DONE, FAILED, LOST, Span
+from handout_dask.formats.planfile import plan_to_dict
 from handout_dask.history import History
 from handout_dask.learned import learn, mean_speed, with_learned
 from handout_dask.problem import Held, Problem
@@ -174,6 +176,98 @@ def test_the_size_seen_last_counts():
     assert edges(with_learned(p, history)) == {("a", "b"): 3.0}
 
 
+def test_the_size_of_a_new_function_is_the_mean_of_its_name():
+    p = problem_of(fn("new", name="load"), fn("b", ["new"]))
+    assert edges(with_learned(p, sized())) == pytest.approx({("new", "b"): 12.0})
+
+
+# --------------------------------------------------------------------------- memory
+ROOMY = [hd.Node("small", {"memory": 500}), hd.Node("big", {"memory": 4000})]
+
+
+def took(*rows):
+    """A history of ``(name, label, MB)`` and what was declared."""
+    history = History()
+    for name, label, memory, claimed in rows:
+        history.observe(name, label, "kind", 1.0, memory=memory, claimed=claimed)
+    return history
+
+
+def claims(p):
+    return dict(zip([f.id for f in p.functions], declared_memory(p), strict=True))
+
+
+def test_memory_that_is_not_declared_is_learned_by_label_and_by_name():
+    p = problem_of(fn("a"), fn("new"), fn("c", name="other"), nodes=ROOMY)
+    made = with_learned(p, took(("blur", "a", 100.0, 0.0), ("blur", "b", 600.0, 0.0)))
+    assert claims(made) == {"a": 110.0, "new": 680.0, "c": 0.0}
+    assert made.time(1, 0) == np.inf  # too large for that node now
+    assert made.outline.declared is p.outline
+    assert place(made).node[1] == 1
+
+
+def test_declared_memory_is_raised_where_it_was_too_little_and_never_lowered():
+    p = problem_of(
+        fn("a", memory=100), fn("new", memory=200), fn("c", memory=900), nodes=ROOMY
+    )
+    history = took(("blur", "a", 150.0, 100.0), ("blur", "c", 400.0, 900.0))
+    made = with_learned(p, history)
+    assert claims(made) == {"a": 150.0, "new": 300.0, "c": 900.0}
+
+
+def test_no_node_is_too_small_for_what_was_learned():
+    p = problem_of(fn("a"), hd.Function("b", name="blur", node="small"), nodes=ROOMY)
+    made = with_learned(p, took(("blur", "x", 9000.0, 0.0)))
+    assert claims(made) == {"a": 4000.0, "b": 500.0}
+    assert made.able.all()
+
+
+def test_a_plan_says_which_estimates_were_declared_learned_and_guessed():
+    p = problem_of(
+        fn("a", cpu_time=1000, memory=50, output_size=1),
+        fn("b"),
+        fn("c", cpu_time=500, memory=50, name="new"),
+        fn("d", cpu_time=1000, name="new"),
+        nodes=ROOMY,
+    )
+    history = took(("blur", "a", 20.0, 50.0), ("blur", "b", 300.0, 0.0))
+    history.observe("blur", "b", "kind", 2.0, nbytes=5 * MB)
+    plan = place(with_learned(p, history))
+    assert {id: [*plan.provenance(id).values()] for id in "abcd"} == {
+        "a": ["declared", "declared", "declared"],
+        "b": ["learned", "learned", "learned"],
+        "c": ["declared", "declared", "guessed"],
+        "d": ["declared", "guessed", "guessed"],
+    }
+    assert plan.estimates == {
+        "time": {"declared": 3, "learned": 1, "guessed": 0},
+        "memory": {"declared": 2, "learned": 1, "guessed": 1},
+        "size": {"declared": 1, "learned": 1, "guessed": 2},
+    }
+    assert "estimates: time 1 learned; memory 1 learned; size 1 learned>" in repr(plan)
+    said = plan.explain("b")
+    assert said.provenance == plan.provenance("b")
+    assert "  estimates: time learned, memory learned, size learned" in str(said)
+    assert plan_to_dict(plan)["estimates"] == plan.estimates
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data())
+def test_learning_memory_makes_no_problem_unsatisfiable(problems, data):
+    p = data.draw(problems)
+    history = History()
+    for name in data.draw(st.lists(st.sampled_from([*p.outline.names, "x"]))):
+        mb, given = data.draw(
+            st.sampled_from([(30.0, 0.0), (180.0, 50.0), (1e5, 60.0)])
+        )
+        history.observe(name, "l", "kind", 1.0, memory=mb, claimed=given, exact=True)
+    made = with_learned(p, history)
+    assert made.able.tolist() == p.able.tolist()
+    assert (declared_memory(made) >= declared_memory(p)).all()
+    if made.able.all() and len(p.functions):
+        hd.check_plan(place(made), made)
+
+
 # ------------------------------------------------------------------------- any graph
 @settings(deadline=None, max_examples=80)
 @given(st.data())
@@ -225,6 +319,28 @@ def test_an_attempt_that_delivered_teaches_time_and_size():
     assert history.nbytes("blur", "a") == 5.0
     made = with_learned(problem_of(fn("a")), history)
     assert made.time(0, 1) == pytest.approx(2.0)
+
+
+def test_memory_teaches_if_it_was_exact_or_nothing_else_ran():
+    history = History()
+    learn(history, plan_on("fast", fn("a")), span(peak_mb=90.0), 0)
+    assert history.memory("blur", "a") is None
+    learn(history, plan_on("fast", fn("a")), span(peak_mb=70.0, peak_alone=True), 0)
+    assert history.memory("blur", "a") == 70.0
+    learn(history, plan_on("fast", fn("a")), span(peak_mb=60.0, peak_exact=True), 0)
+    assert history.memory("blur", "a") == 60.0  # an estimate counts less
+    either = hd.Function("a", name="either", cost=[{"cpu_time": 1}, {"cpu_time": 2}])
+    learn(history, plan_on("fast", either), span(peak_mb=60.0, peak_exact=True), 0)
+    assert history.memory("either") is None
+
+
+def test_declared_memory_is_taught_as_what_was_declared_even_after_it_was_raised():
+    p = problem_of(fn("a", memory=100), nodes=ROOMY)
+    history = took(("blur", "a", 150.0, 100.0))
+    plan = place(with_learned(p, history))
+    node = plan["a"].node
+    learn(history, plan, span(node=node, peak_mb=300.0, peak_exact=True), 0)
+    assert history.names["blur"].excess.level == pytest.approx(3.0)
 
 
 def test_where_it_ran_counts_and_not_where_it_was_planned():

@@ -22,7 +22,8 @@ from handout_dask import (
     with_function,
 )
 from handout_dask.allocators.makespan import Time
-from handout_dask.plans import Placement, allocate, allocate_all, bill
+from handout_dask.billing import bill
+from handout_dask.plans import Placement, allocate, allocate_all
 from handout_dask.problem import Held
 
 SECOND = {"cpu_time": 1000}

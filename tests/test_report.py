@@ -301,3 +301,86 @@ def test_report_of_a_hundred_thousand_functions_takes_seconds():
     text = str(report)
     assert perf_counter() - begin < 10.0  # 1 s on an idle core; not quadratic
     assert "100000 of 100000 functions done" in text
+
+
+def declaring(memory, n=3):
+    """Functions of one name that declare memory [MB], on one node."""
+    costs = [{"memory": memory}, {"memory": 10 * memory}]
+    functions = [Function(i, cost=costs, name="same") for i in range(n)]
+    return plan(Graph(functions), [Node("n0", {"memory": 1000 * memory})])
+
+
+def seen(id, peak, **about):
+    about = {"peak_alone": True, "cpu_seconds": 0.5, "bytes_in": 8, **about}
+    return Span(id, "n0", 0.0, 1.0, nbytes=16, peak_mb=peak, **about)
+
+
+def test_who_took_more_memory_than_declared_is_told_with_both():
+    made = declaring(100)
+    spans = [
+        seen(0, 119.0),  # tolerated
+        seen(1, 300.0, peak_exact=True),
+        seen(2, 150.0),
+        seen(2, 200.0),
+    ]
+    report = Report.of(made, spans)
+    one, two = report.overuse
+    assert (one.function, one.declared, one.measured, one.exact) == (1, 100, 300, True)
+    assert (two.function, two.name, two.node) == (2, "same", "n0")
+    assert (two.declared, two.measured, two.exact) == (100, 200, False)
+    text = str(report)
+    assert (
+        "function 1 on node 'n0' took 300 MB of memory, but declared 100 MB\n"
+        "function 2 on node 'n0' took about 200 MB of memory, but declared 100 MB\n"
+    ) in text
+    told = json.loads(json.dumps(report.as_dict(), allow_nan=False))
+    assert told["overuse"][1] == {
+        "function": 2,
+        "name": "same",
+        "node": "n0",
+        "declared": 100.0,
+        "measured": 200.0,
+        "exact": False,
+    }
+
+
+def test_what_others_took_meanwhile_is_nobodys_overuse():
+    report = Report.of(declaring(100), [seen(0, 900.0, peak_alone=False)])
+    assert report.overuse == ()
+
+
+def test_what_was_ended_for_its_memory_took_too_much_however_little():
+    span = Span(0, "n0", 0.0, 1.0, outcome=FAILED, peak_mb=101.0, peak_exact=True)
+    assert [x.measured for x in Report.of(declaring(100), [span]).overuse] == [101.0]
+
+
+def test_who_declares_nothing_can_not_take_too_much():
+    made = plan(Graph([Function(0)]), [Node("n0")])
+    assert Report.of(made, [seen(0, 900.0)]).overuse == ()
+
+
+def test_what_a_function_used_is_in_its_row():
+    report = Report.of(declaring(100), [seen(0, 50.0), seen(1, 60.0, peak_exact=True)])
+    row = report[0].as_dict()
+    used = {"declared_mb": 100.0, "cpu_seconds": 0.5, "peak_mb": 50.0, "bytes_in": 8}
+    assert {name: row[name] for name in used} == used
+    assert (row["nbytes"], row["gpu_peak_mb"], row["peak_exact"]) == (16, None, False)
+    lines = str(report).splitlines()
+    assert lines[4].endswith("CPU [s] peak (declared) [MB]")
+    assert [line[len(lines[4]) - 29 :].split() for line in lines[5:]] == [
+        ["0.5", "~50", "(100)"],
+        ["0.5", "60", "(100)"],
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.floats(0, 400), st.booleans())))
+def test_the_worst_of_each_function_is_told_once_most_beyond_first(rows):
+    made = declaring(100)
+    spans = [seen(id, peak, peak_alone=alone) for id, peak, alone in rows]
+    found = Report.of(made, spans).overuse
+    most = {}
+    for id, peak, alone in rows:
+        if alone and peak > 120:
+            most[id] = max(peak, most.get(id, 0.0))
+    assert {x.function: x.measured for x in found} == most
+    assert [x.measured for x in found] == sorted(most.values(), reverse=True)

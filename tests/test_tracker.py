@@ -1,4 +1,6 @@
-"""Laws of the static tracker: claims are whole, exact and never more than there is."""
+"""Laws of trackers: claims are whole, exact and never more than there is; the live one
+is told what can be used, and stops nothing for ever.
+"""
 
 import math
 
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from handout_dask import Cost, CostError, ResourceTracker, StaticTracker
+from handout_dask.tracker import LiveTracker
 
 
 def tracker(**nodes):
@@ -262,3 +265,137 @@ Claims.TestCase.settings = settings(
     deadline=None, max_examples=40, stateful_step_count=25
 )
 test_claims_agree_with_plain_lists = Claims.TestCase
+
+
+# ------------------------------------------------------------------ the live one
+def live(**nodes):
+    made = LiveTracker()
+    for name, capabilities in nodes.items():
+        made.register(name, capabilities)
+    return made
+
+
+def test_the_live_tracker_shows_what_it_was_told():
+    t = live(n0={"cpu": 4, "memory": 2000, "camera": 1}, n1={})
+    assert isinstance(t, ResourceTracker)
+    t.observe("n0", {"cpu": 1.5, "memory": 300.0, "disk_io": 7.0}, {"memory": 800.0})
+    t.request("a", "n0", {"memory": 500})
+    assert t.snapshot() == {
+        "n0": {
+            "camera": (1.0, 0.0, None),
+            "cpu": (4.0, 0.0, 1.5),
+            "memory": (2000.0, 500.0, 300.0),
+        },
+        "n1": {},
+    }
+    assert t.limits() == {"n0": {"memory": 800.0}}
+    t.observe("n0", {})
+    assert t.snapshot()["n0"]["memory"] == (2000.0, 500.0, None)
+    assert t.limits() == {}
+
+
+def test_who_holds_what_is_told_in_the_order_of_requests():
+    t = live(n0={"cpu": 4, "memory": 2000}, n1={})
+    t.request("b", "n0", {"memory": 500, "cpu": 0.1})
+    t.request("a", "n0", {"cpu": 1})
+    t.request("b", "n1", {"cpu": 2})
+    t.release("a")
+    t.request("c", "n0", {"cpu": 0.1})
+    assert t.holders() == {
+        "n0": [("b", {"memory": 500.0, "cpu": 0.1}), ("c", {"cpu": 0.1})],
+        "n1": [("b", {"cpu": 2.0})],
+    }
+
+
+def test_others_leave_room_for_less_beside_what_is_held():
+    t = live(n0={"memory": 2000})
+    t.request("a", "n0", {"memory": 600})
+    t.observe("n0", {}, {"memory": 1000.0})
+    assert t.request("b", "n0", {"memory": 500}) is False
+    assert t.request("b", "n0", {"memory": 400}) is True
+    t.observe("n0", {}, {"memory": 100.0})
+    assert t.limits() == {"n0": {"memory": 1000.0}}  # which is held
+    assert t.available("n0", {"memory": 1}) is False
+
+
+def test_what_fits_the_capacity_is_granted_where_nobody_holds_any():
+    t = live(n0={"cpu": 4, "memory": 2000})
+    t.observe("n0", {}, {"memory": 0.0, "cpu": 0.0})
+    assert t.request("a", "n0", {"cpu": 4}) is True
+    assert t.request("b", "n0", {"memory": 2000}) is True
+    assert t.available("n0", {"cpu": 0.1}) is False
+    t.release("a"), t.release("b")
+    assert t.available("n0", {"memory": 2001}) is False
+
+
+def test_who_was_let_in_may_take_more_up_to_the_capacity():
+    t = live(n0={"cpu": 2, "memory": 2000})
+    t.request("a", "n0", {"cpu": 1, "memory": 100})
+    t.request("b", "n0", {"memory": 100})
+    t.observe("n0", {}, {"cpu": 1.0})
+    assert t.request("c", "n0", {"cpu": 1}) is False
+    assert t.request("b", "n0", {"cpu": 1}) is True
+    assert t.request("b", "n0", {"cpu": 1}) is False
+
+
+NARROW = st.dictionaries(st.sampled_from(["cpu", "memory"]), st.floats(0, 4))
+
+
+class Observed(RuleBasedStateMachine):
+    """The live tracker beside a static one."""
+
+    def __init__(self):
+        super().__init__()
+        self.live, self.static = live(**ROOM), tracker(**ROOM)
+        self.usable = {"a": {}, "b": {}}
+
+    @rule(node=st.sampled_from(["a", "b"]), usable=NARROW)
+    def observe(self, node, usable):
+        self.live.observe(node, {"memory": 1.0}, usable)
+        self.usable[node] = usable
+
+    @rule(
+        claim=st.integers(0, 3),
+        node=st.sampled_from(["a", "b"]),
+        req=st.dictionaries(st.sampled_from(["cpu", "memory", "camera"]), AMOUNT),
+    )
+    def request(self, claim, node, req):
+        held = {r: row[1] for r, row in self.static.snapshot()[node].items()}
+        fits = self.static.available(node, req)
+        granted = self.live.request(claim, node, req)
+        assert fits or not granted
+        if fits and not granted:  # for a true reason
+            assert any(
+                held[r] and held[r] + req.get(r, 0) > amount
+                for r, amount in self.usable[node].items()
+            )
+        if granted:
+            assert self.static.request(claim, node, req)
+
+    @rule(claim=st.integers(0, 3))
+    def release(self, claim):
+        self.live.release(claim)
+        self.static.release(claim)
+
+    @invariant()
+    def they_agree_on_claims(self):
+        assert claimed(self.live) == claimed(self.static)
+
+    @invariant()
+    def limits_are_within_what_is_held_and_what_is_declared(self):
+        rows = self.static.snapshot()
+        for node, limits in self.live.limits().items():
+            for name, amount in limits.items():
+                capacity, held, _ = rows[node][name]
+                assert held <= amount < capacity
+
+    def teardown(self):
+        for claim in range(4):
+            self.live.release(claim)
+        assert claimed(self.live) == {"a": {}, "b": {}}
+        for node, room in ROOM.items():
+            assert self.live.available(node, room)
+
+
+Observed.TestCase.settings = Claims.TestCase.settings
+test_what_is_observed_only_makes_claims_wait = Observed.TestCase

@@ -7,8 +7,12 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from threading import RLock
 from types import CodeType, FunctionType
 from typing import Any
+
+_LOCK = RLock()
+_KERNELS: dict[Any, Callable[..., Any]] = {}
 
 
 def bound(function: Callable[..., Any], **names: Any) -> Callable[..., Any]:
@@ -26,8 +30,24 @@ def compile_kernel(
 ) -> Callable[..., Any]:
     """The function compiled, with the helpers that it calls, and names `bound`.
 
-    The cache of numba looks only at the file that holds the function, so the digest of
-    all files that helpers are in goes into the name under which it is kept.
+    One for the whole process, also where threads ask at the same time: of two that are
+    alike the second is loaded from numba's cache under the names of the first, and
+    when one is collected, the other's code goes with it.
+    """
+    key = function, helpers, tuple(names.items())
+    with _LOCK:
+        if key not in _KERNELS:
+            _KERNELS[key] = _compiled(function, helpers, names)
+        return _KERNELS[key]
+
+
+def _compiled(
+    function: Callable[..., Any],
+    helpers: tuple[Callable[..., Any], ...],
+    names: dict[str, Any],
+) -> Callable[..., Any]:
+    """The cache of numba looks only at the file that holds the function, so the digest
+    of all files that helpers are in goes into the name under which it is kept.
     """
     import numba
     from numba.extending import register_jitable

@@ -241,7 +241,8 @@ def place(
         Feasible; n functions, m nodes.
     key : (n,) array, optional
         Of the functions whose predecessors are placed, the one with the smallest key is
-        next; without, the one that became ready first.
+        next; without, the one that became ready first, of equal ones one that fewest
+        nodes can run.
     weights : Weights
         What the score is made of.
     price : (m,) array, optional

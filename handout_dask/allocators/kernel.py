@@ -124,8 +124,8 @@ def fill(a: Any, desk: Any, order: Any, in_order: Any, weights: Any, price: Any,
     (pred_ptr, pred_of, pred_mb, succ_ptr, succ_of, option_ptr, option_work,
      option_class, need, rate, kind, room, latency, slow, pin, group, held_node,
      held_start, held_end, held_need, slack) = a  # fmt: skip
-    (time, free, spot, edge, load, floor, chosen, able, missing, ready, away, spans,
-     low, bound) = desk  # fmt: skip
+    (time, free, spot, edge, load, floor, chosen, able, few, missing, ready, away,
+     spans, low, bound) = desk  # fmt: skip
     n, m = len(pin), len(kind)
     w_end, _, w_money, w_moved, _, w_left = weights
     by_end = w_end + w_money + w_moved + w_left > 0.0
@@ -134,7 +134,7 @@ def fill(a: Any, desk: Any, order: Any, in_order: Any, weights: Any, price: Any,
         load[j] += min(hi - lo, ENDLESS) / room[kind[j], 0]
         timeline.take(time, free, spot, edge, j, lo, hi, held_need, h, slack)
     by_ready, count = len(order) == 0, len(order)
-    heap = [(0.0, 0) for _ in range(0)]
+    heap = [(0.0, 0, 0) for _ in range(0)]
     for i in range(n):
         if node[i] >= 0:
             j, c = node[i], option_class[option_ptr[i] + option[i]]
@@ -151,9 +151,10 @@ def fill(a: Any, desk: Any, order: Any, in_order: Any, weights: Any, price: Any,
                 if node[pred_of[e]] < 0:
                     missing[i] += 1
             if missing[i] == 0:
-                heapq.heappush(heap, (when_ready(pred_ptr, pred_of, i, end, now), i))
+                when = when_ready(pred_ptr, pred_of, i, end, now)
+                heapq.heappush(heap, (when, few[i], i))
     for turn in range(count):
-        i = heapq.heappop(heap)[1] if by_ready else order[turn]
+        i = heapq.heappop(heap)[2] if by_ready else order[turn]
         fixed, mates = pin[i], group[i]
         if mates >= 0 and chosen[mates] >= 0 and chosen[mates] != fixed:
             fixed = chosen[mates] if fixed == -1 else -2
@@ -246,7 +247,7 @@ def fill(a: Any, desk: Any, order: Any, in_order: Any, weights: Any, price: Any,
                 missing[v] -= 1
                 if missing[v] == 0:
                     when = when_ready(pred_ptr, pred_of, v, end, now)
-                    heapq.heappush(heap, (when, v))
+                    heapq.heappush(heap, (when, few[v], v))
 
 
 def common_nodes(a: Arrays) -> np.ndarray:
@@ -258,12 +259,25 @@ def common_nodes(a: Arrays) -> np.ndarray:
     return able
 
 
+def choices(a: Arrays) -> np.ndarray:
+    """(n,) int: on how many nodes each function can run, by pin and group too.
+
+    Of several alternatives the one that runs on most nodes counts.
+    """
+    runs = (a.rate > 0) @ np.bincount(a.kind, minlength=len(a.room))  # (c,)
+    few: np.ndarray = np.maximum.reduceat(runs[a.option_class], a.option_ptr[:-1])
+    bound = np.flatnonzero(a.group >= 0)
+    few[bound] = np.minimum(few[bound], common_nodes(a).sum(axis=1)[a.group[bound]])
+    few[a.pin != -1] = 1
+    return few
+
+
 def lay_out(a: Arrays, now: float) -> tuple[np.ndarray, ...]:
     """Empty books for `fill`: timelines, of nodes, of groups, and room for bounds."""
     n, m, able = len(a.pin), len(a.kind), common_nodes(a)
     return (
         *timeline.empty(a.room, a.kind, n + len(a.held_node)),
-        np.zeros(m), np.full(m, now), np.full(len(able), -1), able,
+        np.zeros(m), np.full(m, now), np.full(len(able), -1), able, choices(a),
         np.zeros(n, dtype=np.int64), np.zeros(m), np.zeros(m), np.zeros(len(a.room)),
         np.zeros(m), np.zeros(m),
     )  # fmt: skip
@@ -296,7 +310,8 @@ def place(a: Arrays, order: np.ndarray, in_order: bool, weights: tuple[float, ..
     ----------
     a : Arrays
     order : (q,) int
-        The functions to place, predecessors first; empty: as they become ready.
+        The functions to place, predecessors first; empty: as they become ready, of
+        equal ones those with the fewest `choices` first.
     in_order : bool
         On each node, start no function before one that was placed there earlier.
     weights : tuple of 6 floats

@@ -16,6 +16,7 @@ from handout_dask.allocators.hurry import hurried
 from handout_dask.allocators.latest import latest_starts
 from handout_dask.begun import GONE, Begun, expected_end
 from handout_dask.books import DONE, READY, SENT, WAITING, RunBook
+from handout_dask.demands import with_memory
 from handout_dask.held import Held
 from handout_dask.node import Cluster
 from handout_dask.outline import Outline
@@ -81,6 +82,8 @@ def revise(
     slower: np.ndarray | None = None,
     fixed: bool = False,
     deadline: float | None = None,
+    mb: np.ndarray | None = None,
+    memory: np.ndarray | None = None,
 ) -> Revision:
     """Plan again what has not started, or bring the times of its plan up to date.
 
@@ -105,11 +108,17 @@ def revise(
     deadline : float, optional
         Seconds since the run began: with `fixed`, they leave their nodes if that is
         needed to keep it, as cheaply as is found.
+    mb : (e,) float, optional
+        MB that travel along each edge, as far as was learned.
+    memory : (n,) float, optional
+        Memory [MB] that functions claim, where that is more than they declare.
     """
     later = [
         Held(h.node, h.start + stand.now, h.end + stand.now, h.demand) for h in held
     ]
-    every = Problem(outline, cluster).on(cluster, held=later, work=work)
+    every = Problem(outline, cluster).on(cluster, held=later, work=work, mb=mb)
+    if memory is not None:
+        every = with_memory(every, memory)
     problem, option = _narrowed(every, option), np.zeros_like(option)
     node = np.array([cluster.index.get(name, NOT_YET) for name in stand.node])
     begun = _begun(stand, node, option, _seconds(problem, stand, node, slower))

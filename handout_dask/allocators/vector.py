@@ -15,6 +15,7 @@ import numpy as np
 from handout_dask.allocators.kernel import (
     ENDLESS,
     Arrays,
+    choices,
     common_nodes,
     precedes,
     score_of,
@@ -158,6 +159,8 @@ class Placing:
         slack = a.slack.tolist()
         self.need = [needs(row, slack) for row in a.need.tolist()]  # [c]
         self.edge = np.zeros((5, m))
+        self.rows = tuple(self.edge)
+        self.every = slice(0, m)
         self.lines = [Timeline(j, self.room[j], slack, self.edge) for j in range(m)]
         self.load = np.zeros(m)
         self.floor = np.full(m, now)
@@ -179,11 +182,9 @@ class Placing:
         fixed, group = self.pin[i], self.group[i]
         if group >= 0 and self.chosen[group] >= 0 and self.chosen[group] != fixed:
             fixed = self.chosen[group] if fixed == -1 else -2
-        return (
-            slice(0, len(self.lines))
-            if fixed == -1
-            else slice(max(fixed, 0), max(fixed + 1, 0))
-        )
+        if fixed == -1:
+            return self.every
+        return slice(max(fixed, 0), max(fixed + 1, 0))
 
     def arrivals(
         self, i: int, nodes: slice, node: np.ndarray, end: np.ndarray
@@ -195,11 +196,11 @@ class Placing:
         if hi > lo:
             us, mb = a.pred_of[lo:hi], a.pred_mb[lo:hi, None]
             at = node.take(us)
-            moving = a.slow.take(at, axis=0)  # (preds, m)
+            moving = a.slow.take(at, 0)  # (preds, m)
             moving *= mb
-            moving += a.latency.take(at, axis=0)
+            moving += a.latency.take(at, 0)
             moving += end.take(us)[:, None]
-            ready = np.maximum(np.maximum.reduce(moving, axis=0)[nodes], ready)
+            ready = np.maximum(moving.max(0)[nodes], ready)
             if self.weights[3] > 0.0:
                 here = np.arange(nodes.start, nodes.stop)
                 away = np.zeros(len(here))
@@ -252,16 +253,20 @@ class Placing:
             return found
         best_score = INF
         ready, away = self.arrivals(i, nodes, node, end)
-        earliest = np.maximum(ready, self.edge[FRONT, nodes])
-        late = np.maximum(ready, self.edge[OPEN, nodes])
-        shut, gap = self.edge[SHUT, nodes], self.edge[GAP, nodes]
-        passed = earliest >= self.edge[SINCE, nodes]
+        rows = self.rows
+        if nodes is not self.every:
+            rows = tuple(row[nodes] for row in rows)
+        earliest = np.maximum(ready, rows[FRONT])
+        late = np.maximum(ready, rows[OPEN])
+        shut, gap = rows[SHUT], rows[GAP]
+        passed = earliest >= rows[SINCE]
         for o in range(self.option_ptr[i], self.option_ptr[i + 1]):
             span = self.spans(o, nodes)
             tight = (earliest + span > shut) | ((span > gap) & passed)
             start = np.where(tight, late, earliest)
             low = start + span
             bound = self.bounds(i, nodes, low, start, span, away)
+            need = self.need[self.classes[o]]
             while True:
                 x = int(bound.argmin())
                 least = bound.item(x)
@@ -273,11 +278,16 @@ class Placing:
                     self.by_end, low.item(x), first + x, best_end, best
                 ):
                     continue
-                score, at, until = self.look(
-                    i, o, first + x, ready.item(x), span.item(x),
-                    away.item(x) if isinstance(away, np.ndarray) else 0.0,
-                    best_end if self.only_end else INF,
-                )  # fmt: skip
+                if self.only_end:  # `look`, without a call
+                    line, takes = self.lines[first + x], span.item(x)
+                    at, _ = line.find_start(ready.item(x), takes, need, best_end)
+                    until = at + takes
+                    score = self.weights[0] * until
+                else:
+                    score, at, until = self.look(
+                        i, o, first + x, ready.item(x), span.item(x),
+                        away.item(x) if isinstance(away, np.ndarray) else 0.0,
+                    )  # fmt: skip
                 if at < INF and (
                     score < best_score
                     or (
@@ -297,17 +307,14 @@ class Placing:
         ready: float,
         span: float,
         away: float,
-        until: float,
     ) -> tuple[float, float, float]:
         """(score, start, end) of alternative o of function i on node j.
 
-        Start is inf if there is no room, or the end would be after `until`.
+        Start is inf if there is no room.
         """
         line, need = self.lines[j], self.need[self.classes[o]]
-        at, s = line.find_start(ready, span, need, until)
+        at, s = line.find_start(ready, span, need, INF)
         end = at + span
-        if self.only_end:
-            return self.weights[0] * end, at, end
         wait = self.bias.item(i, j) if len(self.bias) else 0.0
         money = span * self.price.item(j)
         score = score_of(self.weights, end, at, wait, money, away, self.load.item(j))
@@ -364,10 +371,11 @@ def by_readiness(
     """The functions that have not begun, as they become ready; placed meanwhile."""
     pred_ptr, pred_of = a.pred_ptr.tolist(), a.pred_of.tolist()
     succ_ptr, succ_of = a.succ_ptr.tolist(), a.succ_of.tolist()
+    few = choices(a).tolist()
 
-    def when(i: int) -> tuple[float, int]:
+    def when(i: int) -> tuple[float, int, int]:
         preds = pred_of[pred_ptr[i] : pred_ptr[i + 1]]
-        return max([now, *(end.item(u) for u in preds)]), i
+        return max([now, *(end.item(u) for u in preds)]), few[i], i
 
     begun = node >= 0
     waits = np.zeros(len(node), dtype=np.int64)
@@ -377,7 +385,7 @@ def by_readiness(
     heap = [when(i) for i in np.flatnonzero(~begun & (waits == 0)).tolist()]
     heapq.heapify(heap)
     while heap:
-        i = heapq.heappop(heap)[1]
+        i = heapq.heappop(heap)[2]
         yield i
         for v in succ_of[succ_ptr[i] : succ_ptr[i + 1]]:
             missing[v] -= 1

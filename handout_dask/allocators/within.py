@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from handout_dask.allocators.engine import EARLIEST_END, Weights, place, upward_rank
+from handout_dask.allocators.engine import (
+    EARLIEST_END,
+    Weights,
+    arrays,
+    place,
+    upward_rank,
+)
+from handout_dask.allocators.kernel import choices
 from handout_dask.errors import AllocationError
 from handout_dask.plans import Plan
 from handout_dask.problem import Problem
@@ -19,10 +26,21 @@ LOOSE = 1 + 1e-9
 
 
 def heft(problem: Problem, **more: Any) -> Plan:
-    """HEFT's plan, or one in its order that other arguments of `place` make."""
+    """HEFT's plan, or one in its order that other arguments of `place` make.
+
+    Where some functions have no other node, and others have, also one in which those
+    go before all that are ready with them, lest their room be taken; the shorter is it.
+    """
     more.setdefault("weights", EARLIEST_END)
-    key = -upward_rank(problem) if problem.functions else None
-    return place(problem, key=key, **more)
+    if not problem.functions:
+        return place(problem, **more)
+    key = -upward_rank(problem)
+    plan = place(problem, key=key, **more)
+    bound = choices(arrays(problem, more.get("assigned"))) == 1
+    if len(problem.nodes) > 1 and bound.any() and not bound.all():
+        first = np.where(bound, key + key.min() - 1.0, key)
+        plan = min(plan, place(problem, key=first, **more), key=lambda p: p.makespan)
+    return plan
 
 
 def assigned(problem: Problem, node: np.ndarray) -> Plan:

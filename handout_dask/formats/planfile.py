@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from handout_dask.billing import bill
 from handout_dask.errors import AllocationError
 from handout_dask.events import DONE, Span
 from handout_dask.node import Cluster
-from handout_dask.plans import Plan, bill, check_plan
+from handout_dask.plans import Plan, check_plan
 from handout_dask.problem import Problem
 
 
@@ -26,7 +27,8 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         alternative. Beside it ``makespan`` [s], ``money``, ``billing`` (how money is
         counted), ``energy`` [W s], ``transferred`` [MB], ``network`` (for which the
         plan is made), ``planning_time`` [s], ``allocator``, ``guessed`` (number of
-        guessed run times) and ``workflow`` (the graph's name).
+        guessed run times), ``estimates`` (of time, memory and size the numbers that
+        are declared, learned and guessed) and ``workflow`` (the graph's name).
     """
     rows = []
     for placed in plan:
@@ -45,6 +47,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "planning_time": plan.planning_time,
         "allocator": plan.allocator,
         "guessed": int(plan.guessed.sum()),
+        "estimates": plan.estimates,
         "workflow": plan.problem.graph.name,
     }
 

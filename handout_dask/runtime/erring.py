@@ -29,15 +29,21 @@ def err(scheduler: Scheduler, key: Any, stimulus: str, **why: Any) -> None:
 
 
 def strand(
-    scheduler: Scheduler, key: Any, node: str, grace: float, why: str = ""
-) -> None:
-    """Fail a parked function whose only node is gone for too long."""
+    scheduler: Scheduler, key: Any, node: str, gone: float, why: str = "",
+    *, only: bool = True,
+) -> None:  # fmt: skip
+    """Fail a parked function whose node, and any other for it, is gone for too long."""
     task = scheduler.tasks.get(key)
     if task is None or task.state != "no-worker":
         return  # it waits for a function that will fail, or be computed elsewhere
+    where = (
+        f"only on node {node!r}, which is gone"
+        if only
+        else f"on no node that is there; {node!r}, for which it was planned, is gone"
+    )
     error = NodeLostError(
-        f"function {label_of(task)} can run only on node {node!r}, which is gone for "
-        f"{grace:g} s{': ' if why else ''}{why}"
+        f"function {label_of(task)} can run {where} for {gone:.0f} s"
+        f"{': ' if why else ''}{why}"
     )
     raised = to_serialize(pickle.dumps(error))
     err(scheduler, key, f"handout-node-lost-{time()}", exception=raised)

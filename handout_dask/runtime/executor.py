@@ -11,15 +11,16 @@ from typing import Any
 
 from distributed.protocol import pickle
 
+from handout_dask.accounts import resource_rows
 from handout_dask.allocators import get_allocator
 from handout_dask.allocators.effort import Effort
 from handout_dask.errors import AllocationError, HandoutError
 from handout_dask.explanation import Explanation, explain
 from handout_dask.graph import Graph
-from handout_dask.history import History
 from handout_dask.node import Cluster
 from handout_dask.plans import allocate
 from handout_dask.retry import RetryPolicy
+from handout_dask.runtime.archive import Archive
 from handout_dask.runtime.run import Run
 from handout_dask.runtime.submission import (
     Turn,
@@ -69,6 +70,19 @@ class Executor(Submitter):
     elastic : bool or Elastic
         Whether declared nodes that no plan needs are ended, with their results brought
         elsewhere, and started in time when one does; at first the cheapest node runs.
+    speculative : bool
+        Whether a function that runs late, on a node that is slower than believed, may
+        begin anew on another one. The first attempt goes on unheard, so functions have
+        to bear that two of them run at once.
+    enforce_memory : bool
+        Whether functions that declare `memory` run in processes of their own on their
+        nodes, and end with ResourceExhaustedError if they take more; what they read is
+        not counted, and what they start neither. Costs milliseconds for each, and the
+        time in which its inputs and its result are copied.
+
+    history : None, str, path or History, optional
+        Where what functions took is kept across runs: a file, or any URL that fsspec
+        knows; others may use it at the same time. None forgets it with the executor.
 
     Examples
     --------
@@ -94,6 +108,9 @@ class Executor(Submitter):
         seed: int | None = None,
         asynchronous: bool = False,
         elastic: bool | Elastic = False,
+        speculative: bool = False,
+        enforce_memory: bool = False,
+        history: Any = None,
     ) -> None:
         check_settings(on_failure, max_concurrency, retry)
         self.allocator = get_allocator(allocator)
@@ -102,9 +119,11 @@ class Executor(Submitter):
             self._named = self.allocator = replace(self.allocator, seed=seed)
         self.retry, self.on_failure = retry, on_failure
         self.max_concurrency, self.adaptive = max_concurrency, bool(adaptive)
+        self.speculative, self.enforce_memory = bool(speculative), bool(enforce_memory)
         self._tracker = pickle_tracker(tracker)
         self._early: dict[str, list[dict[str, Any]]] = {}  # by token
-        self.history = History()
+        self._archive = Archive(history)
+        self.history = self._archive.history
         self._runs: weakref.WeakValueDictionary[str, Run] = (
             weakref.WeakValueDictionary()
         )
@@ -128,15 +147,32 @@ class Executor(Submitter):
         return self._do(self._cluster)
 
     def resources(self) -> Any:
-        """What nodes have, and what all runs claim of it.
+        """What nodes have, what all runs claim of it, and what is used.
 
         Returns
         -------
         list of dict
-            ``node``, ``resource``, ``capacity`` (inf is unlimited), ``claimed`` and
-            ``observed`` (None: not measured).
+            ``node``, ``resource``, ``capacity`` (inf is unlimited), ``claimed``,
+            ``free``, ``observed`` (None: not measured), ``usable`` (what other
+            processes leave of the capacity; None: all), and ``holders``: who claims it,
+            as dicts of ``run``, ``graph``, ``function`` and ``amount``. Nodes stand in
+            declared order, or as they came; resources are sorted.
         """
         return self._do(self._resources)
+
+    def usage(self) -> Any:
+        """What nodes use, as measured with the last heartbeats of their workers.
+
+        Returns
+        -------
+        dict of dict
+            By node: ``cpu`` [cores] and ``memory`` [MB] of the worker and the processes
+            that it started (workers of one process share evenly); of its host
+            ``disk_io`` and ``network_io`` [MB/s], ``host_cores``, ``host_cpu`` [busy
+            cores], ``host_memory`` and ``host_memory_available`` [MB]; with a GPU
+            ``gpus`` (part of the time that it is busy) and ``gpu_memory`` [MB in use].
+        """
+        return self._do(self._usage)
 
     def plan(self, graph: Graph) -> Any:
         """The plan by which the graph would run now.
@@ -274,13 +310,14 @@ class Executor(Submitter):
         return cluster
 
     async def _resources(self) -> list[dict[str, Any]]:
-        state = await self.client.scheduler.handout_nodes(owner=self.id)
-        return [
-            {"node": node, "resource": name, "capacity": has, "claimed": claimed,
-             "observed": observed}
-            for node, rows in state["snapshot"].items()
-            for name, (has, claimed, observed) in rows.items()
-        ]  # fmt: skip
+        state = await self.client.scheduler.handout_usage(owner=self.id)
+        order, snapshot = state["order"], state["snapshot"]
+        return resource_rows(order, snapshot, state["limits"], state["holders"])
+
+    async def _usage(self) -> dict[str, dict[str, float]]:
+        state = await self.client.scheduler.handout_usage(owner=self.id)
+        observed = state["observed"]
+        return {name: observed[name] for name in state["order"] if name in observed}
 
     async def _explain(self, graph: Graph, id: Hashable) -> Explanation:
         problem = await self._problem(graph)

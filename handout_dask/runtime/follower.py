@@ -19,9 +19,11 @@ from handout_dask.holding import Holding
 from handout_dask.runtime.erring import fault_of
 from handout_dask.runtime.inputs import Inputs
 from handout_dask.runtime.keys import Keys
+from handout_dask.runtime.lingering import Lingering
 from handout_dask.runtime.records import NAME, LiveRun
 from handout_dask.runtime.replanner import Replanner
 from handout_dask.runtime.sender import Sender
+from handout_dask.runtime.suspecting import Suspects
 
 FLUSH = 0.05  # s for which records are gathered before they go to the client
 
@@ -39,6 +41,13 @@ class Follower:
         Told what is news to them.
     holding : Holding
         Knows which nodes were held, which is told with the records.
+    lingering : Lingering
+        Goes on with what was sent of a run that is dropped.
+
+    Attributes
+    ----------
+    suspects : Suspects
+        What may have taken the memory of a node that died.
     """
 
     def __init__(
@@ -52,11 +61,15 @@ class Follower:
         inputs: Inputs,
         replanner: Replanner,
         holding: Holding,
+        lingering: Lingering,
     ) -> None:
         self._scheduler, self._dispatcher, self._runs = scheduler, dispatcher, runs
         self._keys, self._address = keys, address
         self._sender, self._inputs, self._replanner = sender, inputs, replanner
-        self._holding = holding
+        self._holding, self._lingering = holding, lingering
+        self.suspects = Suspects(
+            dispatcher, lambda name: address.get(name) in scheduler.workers
+        )
 
     def moved(
         self,
@@ -72,18 +85,18 @@ class Follower:
         if finish == "no-worker":
             name = books.ready(token, i)
             self._inputs.fetch(key, self._address.get(name, ""))
-            self._sender.wake(name)
+            self._sender.wake(*([*self._address] if run.spec.eager else [name]))
         elif finish == "memory":
             expected = run.book.start[i], run.book.end[i]
             seconds = self._record(run, i, "done", about)
             self._sender.wake(books.ended(token, i, DONE, seconds))
-            self._replanner.ended(run, i, seconds, *expected)
+            self._replanner.ended(run, i, seconds, *expected, about)
             self.push(key)
         elif finish == "released":
             self._released(run, i, key)
         elif finish == "waiting" and start == "released":
             if run.book.state[i] != WAITING:
-                self._sender.wake(books.waiting(token, i))
+                self._sender.wake(books.waiting(token, i, lingers=True))
         elif finish == "erred":
             fault = fault_of(self._scheduler.tasks[key], self._keys.is_cut)
             self._record(run, i, "failed" if fault else "blocked", about, fault)
@@ -115,10 +128,11 @@ class Follower:
         self._sender.park(key)
         if run.book.state[i] in ENDED:
             return
+        self.suspects.taken_back(run, i)
         name = run.book.node[i]
         if (run.spec.token, i) in books.nodes[name].ahead and task.suspicious:
             task.suspicious -= 1  # it did not run yet, so it killed nobody
-        self._sender.wake(name, books.waiting(run.spec.token, i))
+        self._sender.wake(name, books.waiting(run.spec.token, i, lingers=True))
         self._scheduler.loop.add_callback(self._unneeded, run, i, key)
 
     def _unneeded(self, run: LiveRun, i: int, key: Any) -> None:
@@ -134,7 +148,8 @@ class Follower:
         """A function will not run."""
         if run.book.state[i] not in ENDED:
             self._record(run, i, "gone", {})
-            self._sender.wake(self._dispatcher.ended(run.spec.token, i, GONE))
+            books, token = self._dispatcher, run.spec.token
+            self._sender.wake(books.ended(token, i, GONE, lingers=True))
 
     def drop(self, token: str) -> None:
         """Close the books of a run."""
@@ -144,6 +159,7 @@ class Follower:
         self.flush(run)
         self._keys.drop(run)
         self._sender.wake(*self._dispatcher.drop_run(token))
+        self._lingering.drop(run)
 
     def unpark(self, run: LiveRun) -> None:
         """Let Dask compute again what is kept, should it be lost later."""

@@ -262,6 +262,7 @@ def plan_batch(
         f"0{uuid.uuid4().hex[:15]}",
         Turn(priority, 1.0),
         fixed=fixed,
+        eager=not getattr(allocator, "waits", True),
     )
     return spec, {}
 

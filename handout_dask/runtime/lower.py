@@ -13,13 +13,15 @@ from typing import Any
 
 from dask._task_spec import Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
-from distributed.protocol import pickle
 
 from handout_dask.errors import GraphError
 from handout_dask.function import Function
 from handout_dask.graph import Graph, Links
 from handout_dask.retry import RetryPolicy
-from handout_dask.runtime.runner import Call, Cut, Frozen, call, cut
+from handout_dask.runtime.calling import Call, Cut
+from handout_dask.runtime.freezing import Freezer
+from handout_dask.runtime.process import EXECUTOR
+from handout_dask.runtime.runner import call, cut
 
 MOST_LAYERS = 64
 CUT_PAYS = 5.0  # MB that needn't travel, for which an element is cut out just in case
@@ -81,6 +83,8 @@ def lower(
     resources: Mapping[str, float] | None = None,
     retry: RetryPolicy | None = None,
     mobile: bool = False,
+    enforce_memory: bool = False,
+    own_process: bool = False,
 ) -> Lowered:
     """Lower a graph.
 
@@ -103,6 +107,10 @@ def lower(
     mobile : bool
         Whether functions may leave their planned nodes: then elements of large results
         are cut out too that don't cross by plan.
+    enforce_memory : bool
+        Whether functions that declare memory run in processes of their own, held to it.
+    own_process : bool
+        Whether all functions do, held to nothing.
 
     Raises
     ------
@@ -112,7 +120,7 @@ def lower(
     links = graph.links()
     functions = links.functions
     keys = tuple((f"{_label(f.name)}-{token}", i) for i, f in enumerate(functions))
-    freeze = _Freezer()
+    freeze = Freezer()
     layout = _Layout(token, resources or {}, retry)
     cutter = _Cutter(links, keys, f"{CUT}-{token}", node is not None)
     readers = _readers_elsewhere(links, node) if node is not None else {}
@@ -129,15 +137,20 @@ def lower(
             else:
                 refs.append(TaskRef(cutter.key(u, at, freeze.index(function, at), i)))
                 indexes.append(None)
-        code = function.variant(option[i] if option is not None else 0)
+        chosen = option[i] if option is not None else 0
+        code = function.variant(chosen)
+        cost = function.alternatives[chosen]
+        limit = dict(cost.demand).get("memory") if enforce_memory else None
         spec = Call(
             repr(function.id),
             freeze.code(function, code),
             freeze.literals(function),
             tuple(indexes) if any(x is not None for x in indexes) else None,
             readers.get(i, ""),
+            limit,
         )
-        layout.add(function, Task(keys[i], call, spec, *refs))
+        own = own_process or limit is not None
+        layout.add(function, Task(keys[i], call, spec, *refs), own)
     cut_keys = []
     for u, task in cutter.tasks():
         layout.add_cut(functions[u], task)
@@ -202,45 +215,6 @@ def _readers_elsewhere(links: Links, node: Sequence[int]) -> dict[int, str]:
     return out
 
 
-class _Freezer:
-    """Pickles code once for all functions that share it; errors name the function."""
-
-    def __init__(self) -> None:
-        self._codes: dict[int, bytes] = {}
-
-    def code(self, function: Function, code: Any) -> bytes:
-        if code is None:
-            raise GraphError(
-                f"function {function.id!r} has no code to run; give it code=..., or "
-                "replay the workflow"
-            )
-        frozen = self._codes.get(id(code))
-        if frozen is None:
-            frozen = self._codes[id(code)] = self._dumps(function, code, "code")
-        return frozen
-
-    def literals(self, function: Function) -> bytes | None:
-        if not function.extra_args and not function.kwargs:
-            return None
-        both = (function.extra_args, function.kwargs or {})
-        return self._dumps(function, both, "extra_args or kwargs")
-
-    def index(self, function: Function, index: Any) -> Any:
-        if index is None or type(index) in (str, bytes, int, float, bool):
-            return index
-        return Frozen(self._dumps(function, index, f"index {index!r}"))
-
-    @staticmethod
-    def _dumps(function: Function, value: Any, what: str) -> bytes:
-        try:
-            return bytes(pickle.dumps(value))
-        except Exception as error:
-            raise GraphError(
-                f"function {function.id!r}: its {what} can't be pickled, so it can't "
-                f"travel to a node: {type(error).__name__}: {error}"
-            ) from error
-
-
 class _Cutter:
     """Collects the elements that are cut out of results, each once."""
 
@@ -301,12 +275,14 @@ class _Layout:
         self._annotations: list[dict[str, Any]] = []
         self._layer_of: dict[Any, int] = {}
 
-    def add(self, function: Function, task: Task) -> None:
+    def add(self, function: Function, task: Task, own: bool = False) -> None:
         retry = function.retry or self._retry
-        which = (function.name, *map(id, function.alternatives), retry)
+        which = (function.name, *map(id, function.alternatives), retry, own)
         number = self._number(which, function.name)
         if not self._annotations[number]:
             self._annotations[number] = self._annotate(function, retry)
+            if own:
+                self._annotations[number]["executor"] = EXECUTOR
         self._put(number, task)
 
     def add_cut(self, producer: Function, task: Task) -> None:

@@ -29,17 +29,21 @@ from handout_dask.errors import HandoutError
 from handout_dask.runtime.adopted import Adopter
 from handout_dask.runtime.detached import Detached
 from handout_dask.runtime.elastic import Keeper
+from handout_dask.runtime.explaining import Explainer
 from handout_dask.runtime.follower import Follower
 from handout_dask.runtime.inputs import Inputs
 from handout_dask.runtime.keys import Keys
-from handout_dask.runtime.probe import put_probes, take_probes
+from handout_dask.runtime.lingering import Lingering
+from handout_dask.runtime.observing import Observer
+from handout_dask.runtime.probe import LEFT, take_probes
 from handout_dask.runtime.records import NAME, LiveRun
 from handout_dask.runtime.replanner import Replanner
 from handout_dask.runtime.roster import Roster
 from handout_dask.runtime.runner import STARTED
 from handout_dask.runtime.sender import Sender
+from handout_dask.runtime.speculating import Speculator
 from handout_dask.runtime.watching import Watch
-from handout_dask.tracker import StaticTracker
+from handout_dask.tracker import LiveTracker
 from handout_dask.traffic import Traffic
 
 logger = logging.getLogger(__name__)
@@ -63,7 +67,8 @@ class HandoutPlugin(SchedulerPlugin):
         if getattr(self, "scheduler", None) is not None:
             return
         self.scheduler = scheduler
-        self.dispatcher = Dispatcher(StaticTracker())
+        tracker = LiveTracker()
+        self.dispatcher = Dispatcher(tracker)
         self.owners: dict[str, str] = {}  # executor -> client
         self.roster = Roster(Traffic(scheduler.bandwidth / 1e6))
         self.address, self.names = self.roster.address, self.roster.names
@@ -91,19 +96,31 @@ class HandoutPlugin(SchedulerPlugin):
             lambda run: self.follower.tell(run),
             scheduler.loop,
         )
+        self.lingering = Lingering(
+            scheduler, self.dispatcher, self.runs, self.keys, self.roster, self.sender
+        )
         self.follower = Follower(
             scheduler, self.dispatcher, self.runs, self.keys, self.address,
             self.sender, self.inputs, self.replanner, self.roster.holding,
+            self.lingering,
         )  # fmt: skip
         self.detached = Detached(scheduler, self.runs, self.follower.flush)
         scheduler.handlers["handout_attach"] = self.detached.rpc_attach
         scheduler.handlers["handout_runs"] = self.detached.rpc_runs
+        self.explainer = Explainer(
+            scheduler, self.dispatcher, self.runs, self.inputs, self.address,
+            self._is_running,
+        )  # fmt: skip
         self.adopter = Adopter(self)
         self.keeper = Keeper(
             scheduler, self.dispatcher, self.roster, self.sender, self.replanner
         )
         for address in scheduler.workers:
             self.add_worker(scheduler, address)
+        self.observer = Observer(
+            scheduler, self.dispatcher, tracker, self.roster, self.sender,
+            self.replanner, lambda address: self.add_worker(scheduler, address),
+        )  # fmt: skip
         self.watch = Watch(
             scheduler,
             self.dispatcher,
@@ -111,9 +128,15 @@ class HandoutPlugin(SchedulerPlugin):
             self.roster,
             self.sender,
             self.replanner,
-        )
+            Speculator(
+                scheduler, self.dispatcher, self.runs, self.address, self._is_running,
+                self.inputs, self.sender, self.replanner,
+            ),
+            self.lingering,
+            self.observer,
+        )  # fmt: skip
         self.watch.start()
-        scheduler.loop.add_callback(put_probes, scheduler)
+        self.observer.begin()
 
     async def close(self) -> None:
         """Leave the scheduler as it was found."""
@@ -123,7 +146,10 @@ class HandoutPlugin(SchedulerPlugin):
         self.replanner.close()
         for what in (*RPCS, "attach", "runs"):
             self.scheduler.handlers.pop(f"handout_{what}", None)
+        self.explainer.stop()
+        self.lingering.stop()
         self.inputs.stop()
+        await self.observer.stop()
         await take_probes(self.scheduler)
 
     async def rpc_join(self, owner: str, client: str, declared: bytes) -> None:
@@ -133,6 +159,7 @@ class HandoutPlugin(SchedulerPlugin):
         self.scheduler._broker.subscribe(f"{NAME}/{owner}", client)
         self.roster.declare(owner, pickle.loads(declared))
         self._look_at_workers()
+        await self.observer.ready()
 
     async def rpc_leave(self, owner: str) -> None:
         """An executor ends; the last one takes the plugin with it."""
@@ -163,7 +190,8 @@ class HandoutPlugin(SchedulerPlugin):
         used = self.owners or any(r.keepsake is not None for r in self.runs.values())
         if not used and self.scheduler.plugins.get(NAME) is self:
             await self.close()
-            self.scheduler._broker.truncate(STARTED)
+            for topic in (STARTED, LEFT):
+                self.scheduler._broker.truncate(topic)
             self.scheduler.remove_plugin(NAME)
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:
@@ -182,7 +210,7 @@ class HandoutPlugin(SchedulerPlugin):
             "cluster": pickle.dumps(self.roster.cluster(owner, away=away)),
             "held": pickle.dumps([*self.dispatcher.outlook(), *starting]),
             "cost": self.replanner.cost,
-            "snapshot": self.dispatcher.tracker.snapshot(),
+            "limits": self.observer.limits(),
         }
 
     def _look_at_workers(self) -> None:
@@ -208,6 +236,8 @@ class HandoutPlugin(SchedulerPlugin):
         """A worker is gone: its functions move, or wait for its name to return."""
         self.inputs.forget_worker(worker)
         name = self.roster.remove(worker, time())
+        if name is not None:
+            self.follower.suspects.lost(name)
         if name is not None and not self.keeper.left(name):
             self.sender.wake(*self.dispatcher.lose_node(name))
             self.replanner.changed(f"node {name} lost")
@@ -335,7 +365,7 @@ class HandoutPlugin(SchedulerPlugin):
                 self.sender.cut(key)
 
     def log_event(self, topic: str, msg: Any) -> None:
-        """Word from a worker that a function has its inputs and runs."""
+        """Word from a worker: a function has its inputs and runs, or has left it."""
         if topic == "worker-status-change":
             self.replanner.changed("a node was paused, or goes on")
         elif topic == STARTED:
@@ -343,6 +373,9 @@ class HandoutPlugin(SchedulerPlugin):
             if found is not None:
                 run, i = found
                 self.sender.wake(self.dispatcher.started(run.spec.token, i))
+        elif topic == LEFT:
+            self.dispatcher.now = time()
+            self.lingering.left(msg)
 
 
 def _loaded(data: bytes, what: str) -> Any:

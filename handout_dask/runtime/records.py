@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from handout_dask.books import RunBook, RunSpec
+from handout_dask.runtime.measuring import measures_of
 
 NAME = "handout"
 
@@ -33,6 +34,7 @@ class LiveRun:
         self.declared_by = owner
         self.urgent = False  # what is being planned is out of date already
         self.late: dict[int, float] = {}  # what runs on: when it is news again [s]
+        self.anew: set[int] = set()  # functions that began anew elsewhere
         self.since = book.since
         self.keys_left = len(spec.node)
         self.refused: dict[tuple[Any, str], list[Any]] = {}  # what workers can't take
@@ -64,6 +66,7 @@ class LiveRun:
         spans = [s for s in about.get("startstops") or () if s["action"] == "compute"]
         begin = spans[0]["start"] - self.since if spans else None
         end = spans[-1]["stop"] - self.since if spans else None
+        measures = measures_of(about)
         self._records.append(
             (
                 i,
@@ -74,6 +77,7 @@ class LiveRun:
                 self.book.attempts[i],
                 about.get("nbytes"),
                 fault,
+                None if measures is None else [*measures],
             )
         )
         return None if begin is None or end is None else end - begin

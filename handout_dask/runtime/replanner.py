@@ -6,7 +6,7 @@ Decides when; `allocators.revision` decides what. Learns what functions take.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter, time
 from typing import Any
@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from handout_dask.allocators.revision import Revision, revise, stand_of
+from handout_dask.books import READY
 from handout_dask.dispatch import Dispatcher
 from handout_dask.held import Held
-from handout_dask.history import History, kind_of
 from handout_dask.learned import mean_speed
 from handout_dask.node import Node
+from handout_dask.observed import narrowed
+from handout_dask.runtime.learner import Learner, declared_of, speed_of
 from handout_dask.runtime.records import LiveRun
 from handout_dask.runtime.roster import Roster
 
@@ -31,7 +33,7 @@ MOST_PAUSE = 0.1  # of the time that is left, where that is more than a second
 COST_SHARE, MOST_COST = 0.05, 0.02  # of a new value in the mean; s
 AGAIN = 1.15  # times as late a function is news once more
 RECOVERS = 0.005  # share of its slowness that an idle node is forgiven at each look
-BRIEF, SAMPLED = 0.02, 4  # s; of functions that take less one in so many is learned
+WAITS = 0.1  # s after its planned start that a ready function may wait
 OUTDATED = 0.5  # s; with an older plan a node does not idle for what it says
 OVERDUE = 1.2  # times its expected time, after which a function that runs is news
 
@@ -70,11 +72,13 @@ class Replanner:
         self._dispatcher, self._runs, self._roster = dispatcher, runs, roster
         self._is_running, self._revised, self._loop = is_running, revised, loop
         self._told = told
+        # What of nodes can be used, where that is less than they declare.
+        self.limits: Callable[[], dict[str, dict[str, float]]] = dict
         self._pool = ThreadPoolExecutor(1, "handout-replan")
-        self.history = History()
+        self._learner = Learner()
+        self.history = self._learner.history
         self._is_loaded = False  # what planning again needs, which is done once
         self.cost = 0.0  # s from a free slot to news of the end, besides the run time
-        self._kinds: dict[str, tuple[Node, str]] = {}
 
     def close(self) -> None:
         """End the thread, when what it does is done."""
@@ -93,6 +97,8 @@ class Replanner:
 
     def shared(self, but: LiveRun) -> None:
         """A run began or ended, so that others have less room, or more."""
+        if but.book.left:
+            self._learner.meet(but)
         for run in self._runs.values():
             if run is not but:
                 self._want(run, "another run began or ended")
@@ -101,45 +107,46 @@ class Replanner:
         """A function failed; what depends on it needs no room."""
         self._want(run, "a function failed")
 
+    def anew(self, run: LiveRun) -> None:
+        """A function that ran late begins anew on another node."""
+        self._want(run, "begins anew")
+
     def joined(self, name: str) -> None:
         """A node is there that was not, or had gone."""
         self.history.relax(name)
         self.changed(f"node {name} joined")
 
     def ended(
-        self, run: LiveRun, i: int, seconds: float | None, start: float, end: float
+        self,
+        run: LiveRun,
+        i: int,
+        seconds: float | None,
+        start: float,
+        end: float,
+        about: Mapping[str, Any],
     ) -> None:
-        """A function ended, which was expected to begin and to end then [s]."""
+        """A function ended, which was expected to begin and to end then [s]; `about` is
+        what Dask says of it.
+        """
         outline = run.spec.outline
         if outline is None or seconds is None:
             return
         node = self._dispatcher.nodes[run.book.node[i]].node
-        known = self._kinds.get(node.name)
-        if known is None or known[0] is not node:
-            known = self._kinds[node.name] = node, kind_of(node)
-        if seconds > BRIEF or i % SAMPLED == 0:
-            self.history.observe(
-                outline.names[outline.name[i]],
-                outline.labels[i],
-                known[1],
-                seconds,
-                declared=_declared(run, i),
-                speed=_speed(run, i, node),
-                node=node.name,
-            )
+        if self._learner.took(run, i, node, seconds, about):
+            self._want(run, "takes more memory")
         at = self._dispatcher.now - run.book.since
         besides = min(max(at - start - seconds, 0.0), MOST_COST)
         self.cost += COST_SHARE * (besides - self.cost)
         if abs(at - end) > max(LEAST_OFF, OFF * (run.book.last - at)):
             self._want(run, "late" if at > end else "early")
 
-    def _believed(self, run: LiveRun, i: int, node: Node) -> float | None:
+    def believed(self, run: LiveRun, i: int, node: Node) -> float | None:
         """Seconds that a function takes on a node that is as declared, if known."""
         outline = run.spec.outline
         assert outline is not None
         name, label = outline.names[outline.name[i]], outline.labels[i]
-        work = self.history.believed(name, label, _declared(run, i))
-        return None if work is None else work / _speed(run, i, node)
+        work = self.history.believed(name, label, declared_of(run, i))
+        return None if work is None else work / speed_of(run, i, node)
 
     def watch(self) -> None:
         """Look for what no event tells of: functions that run on, nodes that idle."""
@@ -155,15 +162,26 @@ class Replanner:
                 passed = now - run.book.since - begun
                 if passed > run.late.get(i, OVERDUE * expected + LEAST_OFF):
                     run.late[i] = AGAIN * passed
-                    believed = self._believed(run, i, book.node)
+                    believed = self.believed(run, i, book.node)
                     if believed and (token, i) not in book.unsure:
                         self.history.overdue(name, passed / max(believed, 1e-3))
                     self._want(run, "late")
         for run in self._runs.values():
-            if run.book.blocked:
+            if run.book.blocked or self._is_kept_waiting(run):
                 run.book.blocked = False
                 if now - run.revised_at > OUTDATED:
                     self._want(run, "waits")
+
+    def _is_kept_waiting(self, run: LiveRun) -> bool:
+        """Whether a function is ready that should have begun already."""
+        book = run.book
+        at = self._dispatcher.now - book.since
+        at -= max(WAITS, OFF * (book.last - at))
+        return any(
+            book.state[i] == READY and book.start[i] < at
+            for queue in book.queues.values()
+            for _, i in queue.ready[:1]
+        )
 
     # ----------------------------------------------------------------- planning
     def _want(self, run: LiveRun, why: str) -> None:
@@ -195,6 +213,7 @@ class Replanner:
         assert outline is not None
         names = [name for name in self._roster.address if self._is_running(name)]
         cluster = self._roster.cluster(run.owner, names, away=True)
+        cluster = narrowed(cluster, self.limits(), outline)
         if not cluster.nodes:
             run.planning = False
             return
@@ -216,19 +235,12 @@ class Replanner:
         option = np.asarray(spec.option)
         chosen = outline.option_ptr[:-1] + option
         work = outline.option_work.copy()
-        history = self.history
-
+        memory = self._learner.memory(run, self._dispatcher.nodes)
         extra = self.cost * mean_speed(cluster)
 
         def plan() -> tuple[Revision, float]:
             begin = perf_counter()
-            work[chosen] = history.work(
-                [outline.names[k] for k in outline.name.tolist()],
-                outline.labels,
-                outline.option_guessed[chosen],
-                outline.option_work[chosen],
-            )
-            work[chosen] += extra
+            work[chosen] = self._learner.work(run, chosen) + extra
             made = revise(
                 outline,
                 option,
@@ -239,6 +251,8 @@ class Replanner:
                 slower,
                 spec.fixed,
                 spec.deadline,
+                mb=self._learner.sizes(run),
+                memory=memory,
             )
             return made, perf_counter() - begin
 
@@ -280,21 +294,3 @@ class Replanner:
         run.urgent = False
         if run.news:
             self._want(run, next(iter(run.news)))
-
-
-def _declared(run: LiveRun, i: int) -> float | None:
-    """Seconds at speed 1 that a function is declared to take; None if they are not."""
-    outline = run.spec.outline
-    assert outline is not None
-    option = outline.option_ptr[i] + run.spec.option[i]
-    guessed = outline.option_guessed[option]
-    return None if guessed else float(outline.option_work[option])
-
-
-def _speed(run: LiveRun, i: int, node: Node) -> float:
-    """The speed of a node for a function."""
-    outline = run.spec.outline
-    assert outline is not None
-    option = outline.option_ptr[i] + run.spec.option[i]
-    by_gpu = outline.by_gpu[outline.option_class[option]]
-    return node.gpu_speed if by_gpu else node.speed

@@ -10,7 +10,7 @@ from typing import Any
 
 from handout_dask.holding import Holding
 from handout_dask.node import Cluster, Node
-from handout_dask.runtime.nodes import WorkerInfo, cluster_of, node_of
+from handout_dask.runtime.nodes import Finds, WorkerInfo, cluster_of, node_of
 from handout_dask.traffic import Traffic
 
 
@@ -31,6 +31,8 @@ class Roster:
         What is known of the links.
     holding : Holding
         The nodes that are started and ended by plan.
+    finds : Finds
+        What workers found on their hosts; counts where nobody declares a node.
     """
 
     def __init__(self, traffic: Traffic) -> None:
@@ -40,6 +42,7 @@ class Roster:
         self.down: dict[str, float] = {}
         self.why: dict[str, str] = {}
         self.holding = Holding()
+        self.finds = Finds()
         self._nodes: dict[str, Node] = {}
         self._declared: dict[str, Cluster | None] = {}  # by executor
 
@@ -65,14 +68,33 @@ class Roster:
         self.address[name] = ws.address
         self.names[ws.address] = name
         self.down.pop(name, None)
+        info = WorkerInfo(
+            name, ws.nthreads, ws.memory_limit, dict(ws.resources), *self.finds.of(name)
+        )
+        node = self._nodes[name] = node_of(info, self.declared(name))
+        return node
+
+    def declared(self, name: str) -> Node | None:
+        """What all executors declare of a node; None if none does."""
         known = [
             cluster[name]
             for cluster in self._declared.values()
             if cluster is not None and name in cluster.index
         ]
-        info = WorkerInfo(name, ws.nthreads, ws.memory_limit, dict(ws.resources))
-        node = self._nodes[name] = node_of(info, _joint(known))
-        return node
+        return _joint(known)
+
+    def order(self, owner: str) -> list[str]:
+        """Names of nodes that are there, and of those of an executor that are away.
+
+        As that executor declares them, then as others do, then as they came.
+        """
+        declared = [self._declared.get(owner), *self._declared.values()]
+        names: dict[str, None] = {}
+        for cluster in declared:
+            names |= dict.fromkeys(cluster.index if cluster is not None else ())
+        away = {node.name for node in self.holding.away(owner)}
+        names |= dict.fromkeys([*self.address, *sorted(away)])
+        return [name for name in names if name in self.address or name in away]
 
     def expect(self, cluster: Cluster) -> None:
         """These are not there, or not yet, and are so when they are."""
@@ -93,6 +115,7 @@ class Roster:
         if name is None or self.address.get(name) != address:
             return None
         del self.address[name]
+        self.finds.forget(name)
         self.down[name] = now
         self.why.pop(name, None)
         return name

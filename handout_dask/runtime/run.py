@@ -6,6 +6,7 @@ Fed by the plugin's records; holds the Dask futures of the results that are kept
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Collection, Coroutine, Hashable, Iterable, Mapping
 from contextlib import suppress
@@ -17,6 +18,7 @@ from distributed import CancelledError, Client
 from handout_dask.errors import (
     FunctionError,
     HandoutError,
+    ResourceExhaustedError,
     ResultReleasedError,
     RunCancelledError,
 )
@@ -24,14 +26,19 @@ from handout_dask.events import DONE, FAILED, Hold, Span
 from handout_dask.graph import Graph
 from handout_dask.history import History
 from handout_dask.learned import learn
+from handout_dask.overuse import overuses, worst_of_each_name
 from handout_dask.plans import Plan
 from handout_dask.report import Report
+from handout_dask.runtime.calling import text_of
+from handout_dask.runtime.explaining import explain_run, told
+from handout_dask.runtime.failures import BLOCKED, GONE, Failures
 from handout_dask.runtime.faults import rebuilt
 from handout_dask.runtime.lazy import Lazy
+from handout_dask.runtime.measuring import Measures
 from handout_dask.runtime.progress import Progress, show
-from handout_dask.runtime.runner import annotate, text_of
 
-BLOCKED, GONE = "blocked", "gone"
+logger = logging.getLogger(__name__)
+
 CONNECTED = ("running", "connecting", "newly-created")
 POLL = 0.5  # s between looks at whether the scheduler is still there
 
@@ -84,38 +91,55 @@ class Run:
         self._functions = plan.problem.functions
         self._state: list[str] = [""] * len(self._functions)
         self._left = len(self._functions)
-        self._failures: dict[int, tuple[Any, ...]] = {}
-        self._first_failed: int | None = None
+        self._failures = Failures(plan, self._state, on_failure)
         self._cancelled = self._released = False
         self._lost = ""
+        self._warned: set[str] = set()  # names that took too much memory
         self._changed = asyncio.Event()
 
     # -------------------------------------------------------------------- records
     def _take(self, records: list[Any], replans: Iterable[Any] = ()) -> None:
         """What the plugin saw; called in the client's event loop."""
         self.replans += (tuple(row) for row in replans)
-        for i, outcome, node, start, end, attempt, nbytes, fault in records:
+        for i, outcome, node, start, end, attempt, nbytes, fault, measured in records:
             if not self._state[i]:
                 self._left -= 1
             self._state[i] = outcome
             if outcome == DONE and i not in self._kept and i in self._futures:
                 self._futures.pop(i).release()
             if outcome == FAILED:
-                self._failures[i] = (*fault, node, attempt)
-                if self._first_failed is None:
-                    self._first_failed = i
+                self._failures.add(i, fault, node, attempt)
             if start is not None:
                 id = self._functions[i].id
                 text = None
                 if fault is not None:
                     error = rebuilt(id, *fault)
                     text = f"{type(error).__name__}: {text_of(error)}"
-                span = Span(id, node, start, end, attempt, outcome, nbytes, text)
+                    measured = _held(error)
+                span = Span(
+                    id, node, start, end, attempt, outcome, nbytes, text,
+                    **_measured(measured),
+                )  # fmt: skip
                 self.spans.append(span)
                 learn(self._history, self.plan, span, i)
+        if records and not self._left:
+            self._warn()
         self._changed.set()
-        if self._first_failed is not None and self._on_failure == "stop" and self._left:
+        if (
+            self._failures.first is not None
+            and self._on_failure == "stop"
+            and self._left
+        ):
             self._client.loop.add_callback(self._cancel_rest)
+
+    def _warn(self) -> None:
+        """Say once of each name that it took more memory than it declared."""
+        found = worst_of_each_name(overuses(self.plan, self.spans))
+        for name in set(found) - self._warned:
+            worst, count = found[name]
+            more = f" (and {count - 1} more of name {name!r})" if count > 1 else ""
+            logger.warning("%s%s", worst, more)
+            self._warned.add(name)
 
     async def _cancel_rest(self) -> None:
         # Dask's own cancel asserts that all dependents are wanted (2026.8.0).
@@ -248,7 +272,7 @@ class Run:
             except (Exception, CancelledError) as error:
                 fault = error
         await self._until(lambda: bool(self._state[i]))
-        failure = self._error(i)
+        failure = self._failures.why(i, self._cancelled or self._released)
         if failure is not None:
             raise failure
         id = self._functions[i].id
@@ -264,69 +288,10 @@ class Run:
             f"{type(fault).__name__}: {fault}"
         ) from fault
 
-    def _error(self, i: int) -> Exception | None:
-        """Why function i has no result; None if it has, or has not ended."""
-        state, id = self._state[i], self._functions[i].id
-        if state == FAILED:
-            return self._own_error(i)
-        if state == GONE:
-            if self._on_failure == "stop" and self._first_failed is not None:
-                first = self._own_error(self._first_failed)
-                made: Exception = FunctionError(
-                    f"function {id!r} did not run: the run was stopped when function "
-                    f"{self._functions[self._first_failed].id!r} failed"
-                )
-                made.__cause__ = first
-                return made
-            if self._first_failed is None or self._cancelled or self._released:
-                return RunCancelledError(
-                    f"function {id!r} did not end: the run was cancelled"
-                )
-            made = FunctionError(
-                f"function {id!r} did not run: its result was not to be kept, and all "
-                "that would have read it did not run either"
-            )
-            made.__cause__ = self._own_error(self._first_failed)
-            return made
-        if state == BLOCKED:
-            root = self._root_of(i)
-            cause = self._own_error(root)
-            made = FunctionError(
-                f"function {id!r} did not run: function {self._functions[root].id!r}, "
-                f"which it depends on, failed with {type(cause).__name__}: {cause}"
-            )
-            made.__cause__ = cause
-            return made
-        return None
-
     def _raise_first(self) -> None:
         """Raise what failed first, if anything did."""
-        if self._first_failed is not None:
-            raise self._own_error(self._first_failed)
-
-    def _own_error(self, i: int) -> Exception:
-        *fault, node, attempts = self._failures[i]
-        id = self._functions[i].id
-        exception = rebuilt(id, *fault)
-        vars(exception)["handout"] = (id, node, attempts)
-        if attempts:
-            note = f"function {id!r} failed on node {node!r}, attempt {attempts}"
-        else:
-            note = f"function {id!r} was not started on node {node!r}"
-        annotate(exception, note)
-        return exception
-
-    def _root_of(self, i: int) -> int:
-        """The failed function that kept function i from running."""
-        seen, stack = {i}, [i]
-        while stack:
-            for u in self.plan.problem.preds[stack.pop()]:
-                if self._state[u] == FAILED:
-                    return u
-                if u not in seen:
-                    seen.add(u)
-                    stack.append(u)
-        return next(iter(self._failures))
+        if self._failures.first is not None:
+            raise self._failures.own(self._failures.first)
 
     @property
     def results(self) -> Mapping[Hashable, Any]:
@@ -379,6 +344,21 @@ class Run:
             made.write(path)
         return made
 
+    def explain(self, id: Hashable) -> Any:
+        """Where a function stands, for what it waits if it does, and why by plan.
+
+        Returns
+        -------
+        RunExplanation
+            As data; its text is for people.
+        """
+        i = self._index(id)
+        fault = self._failures.why(i, self._cancelled or self._released)
+        known = told(self.plan, i, self._state[i], self.spans)
+        return self._do(
+            explain_run, self._client, self.token, self.plan, i, known, fault
+        )
+
     def where(self, id: Hashable) -> str:
         """The node on which a function ran last, or is planned to run."""
         i = self._index(id)
@@ -398,3 +378,21 @@ class Run:
         done, failed, total = self.progress
         text = f"{self.status}, {done} of {total} done, {failed} failed"
         return f"<Run {self.token}: {text}>"
+
+
+def _measured(measured: Any) -> dict[str, Any]:
+    """What a worker measured, as fields of a Span."""
+    if measured is None:
+        return {}
+    cpu, peak, exact, read, gpu, alone = Measures(*measured)
+    return {
+        "cpu_seconds": cpu, "peak_mb": peak, "peak_exact": exact, "peak_alone": alone,
+        "bytes_in": read, "gpu_peak_mb": gpu,
+    }  # fmt: skip
+
+
+def _held(error: Exception) -> Measures | None:
+    """What is known of a function that was ended for what it held."""
+    if not isinstance(error, ResourceExhaustedError) or error.resource != "memory":
+        return None
+    return Measures(None, error.measured, True, None, None)

@@ -88,7 +88,7 @@ class Sender:
         self._cuts.clear()
         sent = []
         while self._nodes:
-            name = next(iter(self._nodes))
+            name = self._dispatcher.first_of(self._nodes)
             del self._nodes[name]
             address = self._address.get(name, "")
             ws = self._scheduler.workers.get(address)
@@ -107,7 +107,7 @@ class Sender:
             due = dict.fromkeys(reversed(keys), "processing")
             self._scheduler.transitions(due, f"handout-send-{time()}")
         for token, i in sent:
-            self._check(token, i)
+            self._check(token, i, lingers=False)
 
     def _refuse(self, error: TrackerError) -> None:
         """Fail a function that a user's tracker can't be asked about."""
@@ -142,17 +142,18 @@ class Sender:
     def _arrives(self, token: str, i: int, name: str) -> float:
         return self._inputs.arrives(self._runs[token].key(i), self._address[name])
 
-    def _check(self, token: str, i: int) -> bool:
+    def _check(self, token: str, i: int, lingers: bool) -> bool:
         """Whether the scheduler has a function where the books have it: on its way.
 
-        If not, the books are put right, and the function is sent again.
+        If not, the books are put right, and the function is sent again. It `lingers`
+        where it may have been sent all the same.
         """
         run = self._runs.get(token)
         task = None if run is None else self._scheduler.tasks.get(run.key(i))
         if task is None or task.state in ("processing", "memory", "erred"):
             return True
         self.park(task.key)
-        self._dispatcher.waiting(token, i)
+        self._dispatcher.waiting(token, i, lingers)
         if task.state == "no-worker":
             self._dispatcher.ready(token, i)
         return False
@@ -164,7 +165,7 @@ class Sender:
         found = []
         for book in list(self._dispatcher.nodes.values()):
             for member in [*book.running, *book.ahead]:
-                if not self._check(*member):
+                if not self._check(*member, lingers=True):
                     found.append(member)
         for token, run in self._runs.items():
             if not run.book.left or SENT in run.book.state:

@@ -9,6 +9,7 @@ import numpy as np
 from distributed.protocol import pickle
 
 from handout_dask.books import RunSpec
+from handout_dask.demands import more_memory
 from handout_dask.errors import GraphError, HandoutError
 from handout_dask.node import Cluster, Node
 from handout_dask.plans import Plan
@@ -114,7 +115,11 @@ def run_spec(
     """What the scheduler has to know of a plan; `about` are more fields of it."""
     problem = plan.problem
     names = [node.name for node in problem.nodes]
-    chosen = problem.option_class[problem.option_ptr[:-1] + plan.option]
+    option = problem.option_ptr[:-1] + plan.option
+    memory = more_memory(problem, option)
+    if problem.outline.declared is not None:  # the books have what was declared
+        problem = problem.on(problem.cluster, outline=problem.outline.declared)
+    chosen = problem.option_class[option]
     demand = [{"cpu": 1.0, **dict(cost.demand)} for cost in problem.classes]
     able = [
         frozenset(n for j, n in enumerate(names) if row[problem.kind[j]] > 0)
@@ -138,6 +143,7 @@ def run_spec(
         start=plan.start.tolist(),
         end=plan.end.tolist(),
         cuts=lowered.cuts,
+        memory=memory,
         guessed=plan.guessed.tobytes() if plan.guessed.any() else b"",
         priority=turn.priority,
         weight=turn.weight,

@@ -17,11 +17,14 @@ from handout_dask.allocators.makespan import Time
 from handout_dask.errors import GraphError
 from handout_dask.events import Hold
 from handout_dask.graph import Graph
+from handout_dask.histories import MANY, excerpt
 from handout_dask.history import History
 from handout_dask.learned import with_learned
+from handout_dask.observed import narrowed
 from handout_dask.plans import Plan, allocate
 from handout_dask.problem import Held, Problem
 from handout_dask.retry import RetryPolicy
+from handout_dask.runtime.archive import Archive
 from handout_dask.runtime.client import submit_graph, wanted_futures
 from handout_dask.runtime.connection import Connection
 from handout_dask.runtime.lower import lower
@@ -44,23 +47,41 @@ class Submitter(Connection):
     on_failure: str
     max_concurrency: int | None
     adaptive: bool
+    speculative: bool
+    enforce_memory: bool
+    _own_process = False  # whether every function runs in a process of its own
     history: History
+    _archive: Archive
     _named: Any  # the allocator as the user gave it
     _tracker: bytes | None
     _runs: weakref.WeakValueDictionary[str, Run]
     _early: dict[str, list[dict[str, Any]]]  # records by token, before there is a Run
     _lock: asyncio.Lock
 
+    @property
+    def _moves(self) -> bool:
+        """Whether functions of its plans may go to other nodes when reality differs."""
+        return isinstance(self.allocator, Time) or not getattr(
+            self.allocator, "waits", True
+        )
+
     async def _problem(self, graph: Graph) -> Problem:
         if not isinstance(graph, Graph):
             raise GraphError(f"an executor runs a Graph, not {type(graph).__name__}")
+        await self._archive.load()
         state = await self.client.scheduler.handout_nodes(owner=self.id, away=True)
         cluster = pickle.loads(state["cluster"])
         held = [Held(*row) for row in pickle.loads(state["held"])]
-        history, cost = self.history, state["cost"]
-        return await offload(
-            lambda: with_learned(Problem(graph, cluster, held=held), history, cost)
-        )
+        history, cost, limits = self.history, state["cost"], state["limits"]
+
+        def made() -> Problem:
+            problem = Problem(graph, cluster, held=held)
+            less = narrowed(cluster, limits, problem.outline)
+            if less is not cluster:
+                problem = problem.on(less, held=held)
+            return with_learned(problem, history, cost)
+
+        return await offload(made)
 
     async def _plan(self, graph: Graph) -> Plan:
         problem = await self._problem(graph)
@@ -81,7 +102,9 @@ class Submitter(Connection):
                     node=plan.node.tolist(),
                     option=plan.option.tolist(),
                     retry=self.retry,
-                    mobile=self.adaptive and isinstance(self.allocator, Time),
+                    mobile=self.adaptive and self._moves,
+                    enforce_memory=self.enforce_memory,
+                    own_process=self._own_process,
                 )
             )
             spec = run_spec(
@@ -89,7 +112,10 @@ class Submitter(Connection):
                 limit=self.max_concurrency,
                 adaptive=self.adaptive,
                 fixed=not isinstance(self.allocator, Time),
+                speculative=self.speculative,
+                eager=not getattr(self.allocator, "waits", True),
                 deadline=await offload(lambda: self._deadline(problem)),
+                known=await offload(lambda: self._known(problem)),
             )  # fmt: skip
             if not problem.functions:
                 return self._begin(plan, token, {}, set(), self.on_failure)
@@ -137,11 +163,27 @@ class Submitter(Connection):
         self._runs[token] = run
         for message in (*messages, *self._early.pop(token, ())):
             _tell(run, message)
+            self._archive.save_soon()
         return run
 
     def _deadline(self, problem: Problem) -> float | None:
         allowed = getattr(self.allocator, "allowed", None)
         return None if allowed is None else allowed(problem)
+
+    def _known(self, problem: Problem) -> History | None:
+        """What the scheduler may want to know of the functions."""
+        outline, history = problem.outline, self.history
+        if not history.knows(outline.names):
+            return None
+        if outline.n > MANY:
+            return excerpt(history, outline.names, ())
+        names = [outline.names[k] for k in outline.name.tolist()]
+        pairs = zip(names, outline.labels, strict=True)
+        return excerpt(history, outline.names, pairs)
+
+    async def _leave(self) -> None:
+        await super()._leave()
+        await self._archive.save()
 
     def _receive(self, event: tuple[float, Any]) -> None:
         _, message = event
@@ -151,6 +193,8 @@ class Submitter(Connection):
             self._early[token].append(message)
         elif run is not None:
             _tell(run, message)
+            if not run._left:
+                self._archive.save_soon()
 
     async def _list_runs(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = await self.client.scheduler.handout_runs()

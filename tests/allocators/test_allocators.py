@@ -317,19 +317,27 @@ def test_first_available_starts_nothing_later_than_it_could_at_its_turn(problems
     at = {x.function: x for x in made}
     by_id = {f.id: f for f in p.functions}
     rank = {f.id: k for k, f in enumerate(p.functions)}
+    few = {  # of its alternatives the one that most nodes can run
+        f.id: min(
+            len(where[f.id]),
+            max(sum(fits(cost, node) for node in p.nodes) for cost in f.alternatives),
+        )
+        for f in p.functions
+    }
     busy = {n.name: [] for n in p.nodes}
     for h in p.held:
         if h.node in busy:
             busy[h.node].append((max(h.start, 0), h.end, held_need(h)))
     chosen, done = {}, set()
     while len(done) < len(by_id):
-        # The one that became ready first is next; equal ones in topological order.
+        # The one that became ready first is next; of equal ones one that fewest nodes
+        # can run; then in topological order.
         ready = {
             id: max((at[u].end for u, _ in f.inputs), default=0.0)
             for id, f in by_id.items()
             if id not in done and all(u in done for u, _ in f.inputs)
         }
-        id = min(ready, key=lambda id: (ready[id], rank[id]))
+        id = min(ready, key=lambda id: (ready[id], few[id], rank[id]))
         best = math.inf
         together = next(ids for ids in groups(p.functions) if id in ids)
         for node in p.nodes:

@@ -135,6 +135,20 @@ class Reference:
             or all(any(self.rate(o, j) > 0 for o in self.options[g]) for g in mates)
         )
 
+    def choices(self, i):
+        """On how many nodes its alternative of most nodes can run, with its group."""
+        if self.a.pin[i] != -1:
+            return 1
+        nodes = range(len(self.p.nodes))
+        most = max(sum(self.rate(o, j) > 0 for j in nodes) for o in self.options[i])
+        mates = np.flatnonzero(self.a.group == self.a.group[i])
+        shared = [
+            j
+            for j in nodes
+            if all(any(self.rate(o, j) > 0 for o in self.options[g]) for g in mates)
+        ]
+        return most if self.a.group[i] < 0 else min(most, len(shared))
+
     def choose(self, i):
         best = None
         by_end = self.w.end or self.w.money or self.w.moved or self.w.leftover
@@ -183,7 +197,10 @@ class Reference:
             def when(i):
                 return max([self.now, *(self.at[u][3] for u, _ in self.preds(i))])
 
-            i = min(ready, key=lambda i: (when(i) if key is None else key[i], i))
+            def turn(i):
+                return (when(i), self.choices(i), i) if key is None else (key[i], i)
+
+            i = min(ready, key=turn)
             best = self.choose(i)
             if best is None:
                 return None

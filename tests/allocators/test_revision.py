@@ -395,3 +395,23 @@ def test_a_revision_keeps_what_has_begun_and_plans_the_rest_from_now_on(problems
     assert sorted(made.rank) == list(range(n))
     by_rank = sorted(range(n), key=made.rank.__getitem__)
     assert [made.start[i] for i in by_rank] == sorted(made.start)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data())
+def test_a_revision_under_a_deadline_runs_all_that_can_run(problems, data):
+    plan, stand, cluster, slower, held = data.draw(moments(problems))
+    nodes = [
+        hd.Node(node.name, dict(node.capabilities), price=data.draw(st.floats(0, 5)))
+        for node in cluster.nodes
+    ]
+    billing = data.draw(st.sampled_from(["function", "held"]))
+    cluster = hd.Cluster(nodes, bandwidth=10, latency=0.5, billing=billing)
+    deadline = data.draw(st.floats(0.05, 1.5)) * plan.makespan
+    lax = again(plan, stand, cluster, slower=slower, held=held, fixed=True)
+    made = again(
+        plan, stand, cluster, slower=slower, held=held, fixed=True, deadline=deadline
+    )
+    assert (np.isinf(made.end) == np.isinf(lax.end)).all()
+    assert made.makespan <= max(deadline, lax.makespan) * (1 + 1e-9)
+    assert sorted(made.rank) == list(range(len(made.rank)))

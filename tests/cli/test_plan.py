@@ -29,6 +29,11 @@ def test_json_is_the_plan_in_the_format_of_the_specification(handout, files):
         "network": "free",
         "allocator": repr(Time()),
         "guessed": 0,
+        "estimates": {
+            "time": {"declared": 2, "learned": 0, "guessed": 0},
+            "memory": {"declared": 1, "learned": 0, "guessed": 1},
+            "size": {"declared": 2, "learned": 0, "guessed": 0},
+        },
         "workflow": "small",
     }
 

@@ -140,14 +140,8 @@ def test_nodes_shows_what_is_declared(command, files):
     assert found >= {("slow", "memory", 0.0), ("fast", "memory", 0.0)}
     code, out, _ = command("nodes", "--nodes", files.nodes)
     assert code == 0
-    assert out.splitlines()[0].split() == [
-        "node",
-        "resource",
-        "capacity",
-        "claimed",
-        "free",
-        "observed",
-    ]
+    titles = ("node", "resource", "capacity", "usable", "claimed", "free", "observed")
+    assert out.splitlines()[0].split() == [*titles, "claimed", "by"]
 
 
 def test_demo_computes_and_compares_plan_and_actual(command):

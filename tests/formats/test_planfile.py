@@ -63,6 +63,11 @@ def test_document_has_schedule_and_sums():
         "planning_time": 0.0,
         "allocator": "assignment",
         "guessed": 1,
+        "estimates": {
+            "time": {"declared": 1, "learned": 0, "guessed": 1},
+            "memory": {"declared": 0, "learned": 0, "guessed": 2},
+            "size": {"declared": 1, "learned": 0, "guessed": 1},
+        },
         "workflow": "small",
     }
 

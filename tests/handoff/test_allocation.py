@@ -47,16 +47,46 @@ def test_can_execute_simple_dag_on_two_nodes(executor, located):
         assert located(executor, run) == lies  # c has read b, on self
 
 
+GREEDY = ["first-available", "load-balanced", "packing", "locality", "ml", "iot"]
+
+
 # distributed_executor_test.exs:125
+@pytest.mark.parametrize("allocator", [*GREEDY, "time", "data", "throughput"])
+@pytest.mark.parametrize("seconds", [1, 1.5])
 @pytest.mark.parametrize("turn", [1, -1], ids=["pinned first", "source first"])
-def test_can_execute_simple_dag_on_two_nodes_with_another_forced_to_self(pair, turn):
+def test_can_execute_simple_dag_on_two_nodes_with_another_forced_to_self(
+    pair, turn, seconds, allocator
+):
+    """Those that have no other node go first; however long the others take."""
+    long = {"cpu_time": 1000 * seconds}
     functions = [
         Function("forced", node="self", cost={**SECOND, "memory": 1950}),
-        Function("source", cost={**SECOND, "memory": 2000}),
+        Function("source", cost={**long, "memory": 2000}),
     ]
-    plan = hd.plan(Graph(functions[::turn]), pair)
+    plan = hd.plan(Graph(functions[::turn]), pair, allocator)
     assert (plan["forced"].node, plan["source"].node) == ("self", "node2")
     assert (plan["forced"].start, plan["source"].start) == (0.0, 0.0)
+
+
+# distributed_executor_test.exs:125
+def test_another_forced_to_self_gets_its_room_live(executor, gate):
+    """And so it is on worker processes, where both are held until the other came."""
+    call = gate.call()
+    functions = [
+        Function("source", [], call, extra_args=["source"], cost={"memory": 2000}),
+        Function(
+            "forced", [], call, extra_args=["forced"], node="self",
+            cost={"memory": 1950},
+        ),
+    ]  # fmt: skip
+    with hd.Executor(
+        executor.client, nodes=executor.declared, allocator="first-available"
+    ) as first:
+        run = first.submit(Graph(functions))
+        assert gate.arrivals(2) == ["forced", "source"]
+        gate.let()
+        run.wait(30)
+        assert [run.where(id) for id in ("forced", "source")] == ["self", "node2"]
 
 
 WHY = {

@@ -86,6 +86,9 @@ def test_handles_multiple_processes_allocating_resources(
     assert gate.arrivals(3) == ["a", "b", "c"]
     assert claimed(executor) == {("self", "memory"): 1100, ("self", "cpu"): 3}
     first.client.close()
+    until(executor.client, lambda s: len(s.plugins["handout"].dispatcher.runs) == 1)
+    assert claimed(executor)["self", "memory"] == 1100  # their threads go on
+    gate.let("a", "b")
     until(executor.client, _memory_is(500))
     assert claimed(executor) == {("self", "memory"): 500, ("self", "cpu"): 1}
     gate.let()
@@ -102,11 +105,46 @@ def test_caller_death_releases_claimed_resources_within_1_s(
     lost = dies.submit(_holding(gate.call(), "a", "b", memory=1000))
     assert gate.arrivals(2) == ["a", "b"]
     assert claimed(executor) == {("self", "memory"): 2000, ("self", "cpu"): 2}
-    began = time.monotonic()
     dies.client.close()
+    until(executor.client, lambda s: not s.plugins["handout"].dispatcher.runs)
+    assert claimed(executor)["self", "memory"] == 2000  # their threads go on
+    began = time.monotonic()
+    gate.let()
     until(executor.client, _memory_is(0))
     assert time.monotonic() - began < 1
     assert (claimed(executor), lost.progress) == ({}, (0, 0, 2))
-    gate.let()
     run = executor.execute(Graph([Function("c", [], lambda: 1, cost={"memory": 2000})]))
     assert run["c"] == 1
+
+
+# parallel_execution_test.exs:361
+def test_successful_dag_releases_resources(executor, gate, claimed):
+    """What runs holds what it declared; when all has ended nothing is held."""
+    call = gate.call()
+    graph = _holding(call, "a", "b", memory=300)
+    graph.add(Function("c", ["a", "b"], lambda *x: x, cost={"memory": 2000}))
+    run = executor.submit(graph)
+    assert gate.arrivals(2) == ["a", "b"]
+    assert claimed(executor) == {("self", "memory"): 600, ("self", "cpu"): 2}
+    gate.let()
+    assert run.wait(30)["c"] == ("a", "b")
+    assert (run.status, claimed(executor)) == ("done", {})
+
+
+# parallel_execution_test.exs:380
+def test_failed_dag_releases_resources(executor, gate, claimed):
+    """Nor when it failed, and what reads it never ran."""
+    call = gate.call()
+
+    def fails(name):
+        call(name)
+        raise RuntimeError(name)
+
+    graph = _holding(fails, "a", "b", memory=300)
+    graph.add(Function("c", ["a", "b"], lambda *x: x, cost={"memory": 2000}))
+    run = executor.submit(graph)
+    assert gate.arrivals(2) == ["a", "b"]
+    assert claimed(executor) == {("self", "memory"): 600, ("self", "cpu"): 2}
+    gate.let()
+    run.wait(30)
+    assert (run.status, run.progress, claimed(executor)) == ("failed", (0, 3, 3), {})

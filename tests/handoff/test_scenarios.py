@@ -68,7 +68,10 @@ MAPPED = {
     ),
     ("distributed_executor", 507): (
         "concurrent executes spill compute work across nodes",
-        ["runtime/test_isolation.py::test_runs_at_once_spill_over_to_the_next_node"],
+        [
+            "runtime/test_asks.py::test_four_runs_at_once_are_two_on_each_node",
+            "runtime/test_isolation.py::test_runs_at_once_spill_over_to_the_next_node",
+        ],
     ),
     # Its serialiser picks the entry; an index does so in ours.
     ("distributed_executor", 597): (
@@ -129,20 +132,6 @@ MAPPED = {
         "per-function max_retries overrides execute-level default",
         ["runtime/test_limits.py::test_a_functions_policy_goes_before_the_executors"],
     ),
-    ("parallel_execution", 361): (
-        "successful DAG releases resources",
-        [
-            "runtime/test_limits.py::"
-            "test_resources_are_free_when_runs_have_ended_well_or_badly"
-        ],
-    ),
-    ("parallel_execution", 380): (
-        "failed DAG releases resources",
-        [
-            "runtime/test_limits.py::"
-            "test_resources_are_free_when_runs_have_ended_well_or_badly"
-        ],
-    ),
     ("concurrent_execution", 30): (
         "executes two simple DAGs concurrently with data isolation",
         [
@@ -161,7 +150,11 @@ MAPPED = {
     ),
     ("concurrent_execution", 180): (
         "allocate_and_claim spills to the next node when the first is full",
-        ["runtime/test_isolation.py::test_runs_at_once_spill_over_to_the_next_node"],
+        [
+            "runtime/test_asks.py::test_four_runs_at_once_are_two_on_each_node",
+            "test_tracker.py::"
+            "test_requests_spill_to_the_next_node_when_the_first_is_full",
+        ],
     ),
     ("resource", 21): (
         "automatically releases resources when process dies",
@@ -377,7 +370,12 @@ def test_every_test_of_this_folder_is_a_scenario():
     assert [test for scenario, test in _ported() if scenario is None] == []
 
 
-@pytest.mark.parametrize("scenario", MAPPED, ids=lambda s: "{}_test.exs:{}".format(*s))
+def _id(scenario):
+    file, line = scenario
+    return f"{file}_test.exs:{line} {MAPPED[scenario][0]}"
+
+
+@pytest.mark.parametrize("scenario", MAPPED, ids=_id)
 def test_the_tests_that_hold_a_scenario_exist(scenario):
     _, tests = MAPPED[scenario]
     assert tests

@@ -153,7 +153,7 @@ async def _until(condition, limit, dask_scheduler):
         def transition(self, *args, **kwargs):
             loop.call_soon(changed.set)
 
-        add_worker = remove_worker = remove_client = transition
+        add_worker = remove_worker = remove_client = log_event = transition
 
     watch = Watch()
     dask_scheduler.add_plugin(watch)

@@ -208,7 +208,9 @@ def test_a_client_that_dies_takes_its_runs_and_claims_along(
         other.wait()
         until(client, lambda s: len(s.plugins["handout"].owners) == 1)
         until(client, lambda s: not s.tasks)
+        assert claimed(executor)["0", "memory"] == 400  # its thread goes on
         gate.let()
+        until(client, lambda s: not s.plugins["handout"].dispatcher.lingering)
         assert claimed(executor) == {}
         assert executor.execute(_graph())["b"] == 3
 
@@ -296,7 +298,9 @@ def test_resources_tell_what_is_claimed_now(cluster, client, gate):
         rows = [r for r in executor.resources() if r["resource"] == "camera"]
         assert rows == [
             {"node": "0", "resource": "camera", "capacity": 2.0, "claimed": 1.0,
-             "observed": None}
+             "free": 1.0, "observed": None, "usable": None,
+             "holders": [{"run": run.token, "graph": None, "function": "a",
+                          "amount": 1.0}]}
         ]  # fmt: skip
         gate.let()
         run.wait(30)

@@ -117,7 +117,7 @@ def test_cancelling_ends_what_has_not_ended_and_keeps_what_has(executor, gate, c
     assert executor.execute(Graph([Function("a", [], lambda: 7)]))["a"] == 7
 
 
-def test_cancelling_at_once_ends_a_run_too(executor, claimed):
+def test_cancelling_at_once_ends_a_run_too(executor, claimed, until):
     """The scheduler may hear of it before it has the graph."""
     runs = []
     for _ in range(20):
@@ -132,6 +132,7 @@ def test_cancelling_at_once_ends_a_run_too(executor, claimed):
     for run in runs:
         run.wait(30)
     assert {run.status for run in runs} == {"cancelled"}
+    until(executor.client, lambda s: not s.plugins["handout"].dispatcher.lingering)
     assert claimed(executor) == {}
     tokens = [run.token for run in runs]
     states = executor.client.run_on_scheduler(

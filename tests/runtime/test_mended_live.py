@@ -320,12 +320,12 @@ def test_news_of_a_node_that_comes_while_a_plan_is_computed_is_planned_at_once(
     begun, go_on = [threading.Event(), threading.Event()], threading.Event()
     revise = replanner.revise
 
-    def slow(*args):
+    def slow(*args, **kwargs):
         if begun[0].is_set():
             begun[1].set()
         begun[0].set()
         assert go_on.wait(LIMIT)
-        return revise(*args)
+        return revise(*args, **kwargs)
 
     for pause in ("LEAST_PAUSE", "PAUSE", "MOST_PAUSE"):
         monkeypatch.setattr(replanner, pause, 1e6)  # in fact, until the end

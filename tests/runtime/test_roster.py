@@ -136,3 +136,22 @@ def test_names_and_addresses_match_whatever_comes_and_goes(roster):
             assert roster.address == there
             assert {roster.names[at] for at in there.values()} == set(there)
             assert set(roster.down).isdisjoint(there)
+
+
+def test_nodes_are_listed_as_declared_then_as_they_came(roster):
+    for k, name in enumerate("dcba"):
+        roster.add(worker(name, f"tcp://{k}"))
+    assert roster.order("me") == ["d", "c", "b", "a"]
+    roster.declare("other", Cluster([Node("b"), Node("gone"), Node("c")]))
+    assert roster.order("me") == ["b", "c", "d", "a"]
+    roster.declare("me", Cluster([Node("a"), Node("c")]))
+    assert roster.order("me") == ["a", "c", "b", "d"]
+
+
+def test_what_was_found_is_the_nodes_until_it_is_declared_or_gone(roster):
+    roster.finds.tell("a", {"device": "GPU-0", "gpu_memory": 40.0, "rate": 2.0})
+    assert roster.add(worker("a", "tcp://1")).capacity("gpu_memory") == 40
+    roster.declare("me", Cluster([Node("a", {"memory": 5})]))
+    assert roster.add(worker("a", "tcp://1")) == Node("a", {"memory": 5}, slots=2)
+    roster.remove("tcp://1", 1.0)
+    assert not roster.finds.knows("a")

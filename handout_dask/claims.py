@@ -1,0 +1,72 @@
+"""Claims: what each function of a run holds while it runs: as declared, or as seen.
+
+Pure state, written by `books.RunBook` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from handout_dask.node import Node
+
+MEMORY = "memory"
+
+
+class Claims:
+    """The demands of n functions, by classes that grow in number.
+
+    What was learned is claimed as far as a node has it: nothing becomes impossible by
+    it.
+
+    Parameters
+    ----------
+    need : sequence of int
+        n declared classes.
+    declared : sequence of dict
+        c declared demands.
+
+    Attributes
+    ----------
+    demand : list of dict
+        Of each class.
+    need : list of int
+        The class of each function.
+    """
+
+    def __init__(
+        self, need: Sequence[int], declared: Sequence[dict[str, float]]
+    ) -> None:
+        self._declared, self._own = declared, need
+        self.demand, self.need = list(declared), list(need)
+        self._numbers: dict[tuple[int, float], int] = {}
+        self._later: dict[int, float] = {}
+
+    def of(self, i: int, node: Node | None = None) -> dict[str, float]:
+        """What function i holds, on any node or on this one."""
+        k = self.need[i]
+        demand = self.demand[k]
+        if node is not None and k >= len(self._declared):
+            has = node.capacity(MEMORY)
+            if demand[MEMORY] > has:
+                least = self._declared[self._own[i]].get(MEMORY, 0.0)
+                return {**demand, MEMORY: max(has, least)}
+        return demand
+
+    def raise_memory(self, i: int, mb: float, later: bool) -> None:
+        """Let function i hold so much memory [MB], or from when it is sent again."""
+        if later:
+            self._later[i] = mb
+            return
+        own = self._own[i]
+        if mb <= self.demand[self.need[i]].get(MEMORY, 0.0):
+            return
+        k = self._numbers.get((own, mb))
+        if k is None:
+            k = self._numbers[own, mb] = len(self.demand)
+            self.demand.append({**self._declared[own], MEMORY: mb})
+        self.need[i] = k
+
+    def waits_again(self, i: int) -> None:
+        """Function i holds nothing any more, and will be sent again."""
+        if i in self._later:
+            self.raise_memory(i, self._later.pop(i), later=False)

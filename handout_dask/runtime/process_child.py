@@ -1,0 +1,188 @@
+"""A process of a function's own: reads calls, makes them, writes results. No Dask.
+
+Without Dask it begins within tens of milliseconds, and in little memory.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import sys
+import threading
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+from handout_dask.errors import FunctionError
+from handout_dask.runtime.calling import Call, gist, load, portable
+from handout_dask.runtime.measuring import MB, Meter
+from handout_dask.runtime.pipes import ClosedError, dumps, loads, receive, send
+
+# A wall behind the worker's watch on what is held: address space that is taken but not
+# touched counts here too, and what libraries take for their threads.
+WALL, ROOM = 1.25, 256.0  # of the limit, and [MB] beyond
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class Request(NamedTuple):
+    """What a worker asks for."""
+
+    call: Call
+    values: tuple[Any, ...]
+    path: list[str] | None = None  # where modules are, if that is new
+
+
+class Begun(NamedTuple):
+    """The function begins; told of those that are held to a limit."""
+
+    held: int  # bytes
+
+
+class Ended(NamedTuple):
+    """The function ended; its result may take a while to come."""
+
+
+class Answer(NamedTuple):
+    """What came of a call."""
+
+    result: Any
+    error: Exception | None
+    traceback: Any
+    exhausted: bool  # the error is that it was given no more memory
+    cpu_seconds: float
+    peak_mb: float | None
+    gpu_peak_mb: float | None
+
+
+def main(parent: int) -> None:
+    """Serve until the worker goes."""
+    source, sink = os.dup(0), os.dup(1)
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)  # what the user prints is no answer
+    if hasattr(os, "register_at_fork"):  # a copy must not hold the pipes open
+        for fd in (source, sink):
+            os.register_at_fork(after_in_child=partial(os.close, fd))
+    _end_with(parent, source)
+    meter = Meter(whole=True)
+    with suppress(ClosedError):
+        while True:
+            _serve(meter, source, sink)
+
+
+def _end_with(parent: int, source: int) -> None:
+    """End when the worker does, whatever runs here."""
+    if hasattr(select, "poll"):
+        threading.Thread(target=_guard, args=(source,), daemon=True).start()
+    if sys.platform == "linux":  # also while C code keeps the thread from running
+        import ctypes
+
+        with suppress(Exception):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+
+
+def _guard(source: int) -> None:
+    watch = select.poll()
+    watch.register(source, 0)  # tells of the other end's closing alone
+    watch.poll()
+    os._exit(1)
+
+
+def _serve(meter: Meter, source: int, sink: int) -> None:
+    """Take one call and answer it; nothing of it is kept."""
+    request: Request = loads(receive(source))
+    if request.path is not None:
+        sys.path[:] = request.path
+    answer = _answer(meter, request, sink)
+    try:
+        frames = dumps(answer)
+    except Exception as error:
+        what = type(answer.result).__name__
+        made = FunctionError(
+            f"function {request.call.label} runs in a process of its own and returned "
+            f"a {what} that can't be pickled: {type(error).__name__}: {error}"
+        )
+        frames = dumps(answer._replace(result=None, error=made, traceback=None))
+    send(sink, frames)
+
+
+def _answer(meter: Meter, request: Request, sink: int) -> Answer:
+    spec, limit = request.call, request.call.limit
+    result: Any = None
+    fault: BaseException | None = None
+    mark = None
+    try:
+        ready = load(spec, request.values)
+        if limit is not None:
+            _wall(limit)
+        mark = meter.begin()
+        if limit is not None:
+            send(sink, dumps(Begun(mark.held)))
+        result = ready()
+    except ClosedError:
+        raise
+    except BaseException as error:
+        fault = error
+    if mark is None:
+        used: tuple[Any, ...] = (0.0, None, None)
+    else:
+        used = meter.end(mark)[:3]
+        if limit is not None:
+            _wall(None)
+            send(sink, dumps(Ended()))
+    if fault is None:
+        return Answer(result, None, None, False, *used)
+    exhausted = limit is not None and isinstance(fault, MemoryError)
+    made = portable(fault, spec.label, _survives)
+    return Answer(None, made, _traceback_of(made), exhausted, *used)
+
+
+def _wall(limit: float | None) -> None:
+    """Let the process take so many megabytes more than now; None lifts the wall."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    with suppress(OSError, ValueError):
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        most = hard
+        if limit is not None:
+            with open("/proc/self/statm") as file:
+                taken = int(file.read().split()[5]) * resource.getpagesize()
+            most = taken + int((limit * WALL + ROOM) * MB)
+            if hard != resource.RLIM_INFINITY:
+                most = min(most, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
+def _survives(error: Exception) -> bool:
+    """Whether an exception is still itself at the other end."""
+    try:
+        _install(error)
+        copy = loads([bytes(frame) for frame in dumps(error)])
+        return type(copy) is type(error) and gist(copy) == gist(error)
+    except Exception:
+        return False
+
+
+def _install(error: BaseException | None) -> None:
+    """Let tracebacks be pickled, also those of causes."""
+    from tblib import pickling_support
+
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    pickling_support.install(*seen)
+
+
+def _traceback_of(error: Exception) -> Any:
+    try:
+        _install(error)
+        return pickle.loads(pickle.dumps(error.__traceback__))
+    except Exception:
+        return None
