@@ -8,6 +8,7 @@ import numpy as np
 
 GONE = -2  # where something has run that ended, and whose node is no more
 OVERDUE = 0.1  # of its run time that a function which is late is expected to take yet
+LATER = 0.5  # of the time that it has taken beyond twice that, where this is more
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,5 +31,7 @@ def expected_end(start: float, seconds: float, now: float) -> float:
 
     What is late already is expected to take a tenth of its time more. In simulations
     with lognormal noise that was better than what such a function has left in the mean.
+    Of what takes more than twice its time that was wrong: what is left grows with it.
     """
-    return max(start + seconds, now + OVERDUE * seconds)
+    beyond = now - start - 2.0 * seconds
+    return max(start + seconds, now + max(OVERDUE * seconds, LATER * beyond))

@@ -57,7 +57,7 @@ def test_what_should_have_begun_is_promised_whole_from_now():
 
 
 def test_what_runs_holds_its_node_until_it_is_expected_to_end():
-    run = run_of((SENT, "a", 8.0, 12.0), (SENT, "b", 1.0, 5.0))
+    run = run_of((SENT, "a", 8.0, 12.0), (SENT, "b", 5.5, 9.5))
     on_time, late = promised([run], 10.0)
     assert on_time == ("a", 0.0, 2.0, CPU)
     assert late == ("b", 0.0, pytest.approx(OVERDUE * 4.0), CAMERA)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import handout_dask as hd
 from handout_dask.allocators.controller import reconsider, replan
 from handout_dask.allocators.engine import place, upward_rank
-from handout_dask.begun import OVERDUE, Begun, expected_end
+from handout_dask.begun import LATER, OVERDUE, Begun, expected_end
 from handout_dask.rules import broken_rules
 from handout_dask.simulation import noise_factors
 
@@ -128,4 +128,10 @@ def test_work_leaves_a_node_whose_function_is_late():
 
 def test_what_is_late_is_expected_to_take_a_share_of_its_time_more():
     assert expected_end(2.0, 10.0, 5.0) == 12.0
-    assert expected_end(2.0, 10.0, 20.0) == 20.0 + OVERDUE * 10.0
+    assert expected_end(2.0, 10.0, 13.0) == 13.0 + OVERDUE * 10.0
+
+
+def test_what_is_much_later_is_expected_to_take_the_longer_the_later_it_is():
+    assert expected_end(2.0, 10.0, 22.0) == 22.0 + OVERDUE * 10.0
+    assert expected_end(2.0, 10.0, 32.0) == 32.0 + LATER * 10.0
+    assert expected_end(0.0, 1.0, 24.0) == 24.0 + 11.0

@@ -24,6 +24,7 @@ from handout_dask.plans import Plan
 from handout_dask.problem import Problem
 
 SOWING = 0.2  # share of the search that makes first plans
+FREE = 1e-100  # a price of no more is none
 POOL = 8  # of these are kept and annealed in turn
 CYCLE = 700  # moves for each function, in one annealing
 HOT, COLD = 0.1, 0.0003  # share of the value that a move may worsen it by, at most
@@ -107,7 +108,7 @@ class Annealer:
         self.taste = np.zeros(4)
         pace = np.where(np.isfinite(p.span), p.span, 0.0).sum(axis=0)
         self.by_speed = np.argsort(pace[p.nodes["kind"]], kind="stable")
-        price_of = p.nodes["price"][p.nodes["price"] > 0]
+        price_of = p.nodes["price"][p.nodes["price"] > FREE]
         self.worth = 1.0 / price_of.mean() if len(price_of) else 0.0  # s per money
         mb = p.preds["mb"].sum()
         self.haste = float(p.span[np.isfinite(p.span)].sum() / mb) if mb else 0.0

@@ -48,6 +48,7 @@ from handout_dask.traffic import Traffic
 
 logger = logging.getLogger(__name__)
 
+LEAVING = 0.2  # s between looks at whether threads have ended
 MANY = 2000  # functions whose inputs are brought elsewhere at once
 RPCS = ("join", "leave", "nodes", "submit", "cancel", "forget")
 
@@ -186,9 +187,16 @@ class HandoutPlugin(SchedulerPlugin):
             self._look_at_workers()
 
     async def _end_if_unused(self) -> None:
-        """Leave the scheduler if no executor and no detached run is left."""
+        """Leave the scheduler if no executor and no detached run is left.
+
+        And no thread of theirs: who comes next would not know what it holds.
+        """
         used = self.owners or any(r.keepsake is not None for r in self.runs.values())
-        if not used and self.scheduler.plugins.get(NAME) is self:
+        if used or self.scheduler.plugins.get(NAME) is not self:
+            return
+        if self.dispatcher.lingering:
+            self.scheduler.loop.call_later(LEAVING, self._end_if_unused)
+        else:
             await self.close()
             for topic in (STARTED, LEFT):
                 self.scheduler._broker.truncate(topic)

@@ -49,6 +49,12 @@ class HistoryStore:
             ) from error
         self._is_local = "file" in _protocols(self._fs)
         self.path = os.path.realpath(path) if self._is_local else path
+        there = self._is_local and os.path.exists(self.path)
+        if there and not os.path.isfile(self.path):  # a device, a folder, a pipe
+            raise HandoutError(
+                f"history={where!r} is no regular file. Give a file or a URL, or None "
+                "to keep nothing."
+            )
         self._writer = uuid.uuid4().hex[:12]
         self._saves = 0
         self._last: bytes | None = None  # what was saved last, in case it gets lost

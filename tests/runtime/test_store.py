@@ -153,3 +153,18 @@ def test_mode_and_link_of_a_file_stay(tmp_path):
 def test_what_is_no_place_is_refused(where):
     with pytest.raises(HandoutError, match="is no path"):
         HistoryStore(where)
+
+
+@pytest.mark.parametrize("kind", ["device", "folder", "pipe"])
+def test_what_is_no_regular_file_is_refused_and_left_as_it_is(tmp_path, kind):
+    where = tmp_path / "it"
+    if kind == "device":
+        where.symlink_to(os.devnull)
+    elif kind == "folder":
+        where.mkdir()
+    else:
+        os.mkfifo(where)
+    before = os.stat(where)
+    with pytest.raises(HandoutError, match="no regular file"):
+        HistoryStore(where)
+    assert os.stat(where).st_ino == before.st_ino
