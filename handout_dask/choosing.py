@@ -157,7 +157,7 @@ def _made_late(book: NodeBook, run: RunBook, i: int, at: float) -> int | None:
         cores = max(1.0, run.cores(k))
         if spare >= cores and run.demand(k).keys() == {"cpu"}:
             spare -= cores
-        elif end > run.latest[k]:
+        elif end > run.latest[k] or k in run.claims.first:
             return k
     return None
 

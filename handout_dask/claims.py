@@ -31,6 +31,8 @@ class Claims:
         Of each class.
     need : list of int
         The class of each function.
+    first : set of int
+        Functions that no later one may pass, lest they find no room for ever.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Claims:
         self.demand, self.need = list(declared), list(need)
         self._numbers: dict[tuple[int, float], int] = {}
         self._later: dict[int, float] = {}
+        self.first: set[int] = set()
 
     def of(self, i: int, node: Node | None = None) -> dict[str, float]:
         """What function i holds, on any node or on this one."""

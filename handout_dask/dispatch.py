@@ -7,6 +7,7 @@ neither Dask nor a clock: whoever asks says what time it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from handout_dask.books import (
 )
 from handout_dask.choosing import AHEAD_SECONDS, Arrives, is_tied, rule_of
 from handout_dask.claiming import take
+from handout_dask.errors import TrackerError
 from handout_dask.node import Node
 from handout_dask.promised import lingering, promised
 from handout_dask.tracker import ResourceTracker
@@ -81,14 +83,15 @@ class Dispatcher:
     # ------------------------------------------------------------ nodes and runs
     def set_node(self, node: Node) -> None:
         """Make a node known, or change what it has; it is up."""
+        book = self.nodes.setdefault(node.name, NodeBook(node))
+        book.set(node)
+        book.up, book.expected = True, False
         self.tracker.register(node.name, node.capabilities)
         for run in self.runs.values():
             run.meet(node)
             for tracker in run.trackers[1:]:
-                tracker.register(node.name, node.capabilities)
-        book = self.nodes.setdefault(node.name, NodeBook(node))
-        book.set(node)
-        book.up, book.expected = True, False
+                with suppress(Exception):  # a user's; it will be asked, and say so
+                    tracker.register(node.name, node.capabilities)
         for run in self.runs.values():
             if run.is_diminished:
                 moving.move_from(run, node.name, self.nodes, self.runs, unable=True)
@@ -107,7 +110,14 @@ class Dispatcher:
         trackers = [self.tracker] if own is None else [self.tracker, own]
         if own is not None:
             for book in self.nodes.values():
-                own.register(book.node.name, book.node.capabilities)
+                try:
+                    own.register(book.node.name, book.node.capabilities)
+                except Exception as error:
+                    raise TrackerError(
+                        f"the tracker {type(own).__name__} raised when it was told of "
+                        f"node {book.node.name!r}: {type(error).__name__}: {error}",
+                        (spec.token, 0),
+                    ) from error
         run = RunBook(spec, trackers, self.now)
         rivals = [
             other.served

@@ -155,7 +155,7 @@ class History:
             seen.nbytes = float(nbytes)
             known.size.add(math.log(max(nbytes, 1.0)))
         memory, claimed, exact = peak
-        if memory is not None and 0 < memory < math.inf:
+        if memory is not None and 0 <= memory < math.inf:
             seen.add_peak(memory, exact)
             known.add_peak(kind, memory, claimed, exact)
         if work is not None:
@@ -275,7 +275,7 @@ class History:
             one is not None and any(on.peak.exact for on in one.on.values())
             for one in known
         ]
-        seen = np.zeros(len(name))
+        seen = np.full(len(name), np.nan)
         for i in np.flatnonzero(level[name] > 0).tolist():
             k = int(name[i])
             label = self.labels.get((names[k], labels[i]))

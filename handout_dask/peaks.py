@@ -106,7 +106,7 @@ def to_claim(
     declared : (n,) float [MB]
         0 where nothing is.
     seen : (n,) float [MB]
-        What the very function was seen to take; 0 is unknown.
+        What the very function was seen to take; nan is unknown.
     level : (n,) float [MB]
         What functions of its name took at most, of late; 0 is unknown.
     ratio : (n,) float
@@ -120,9 +120,10 @@ def to_claim(
         seen; of a function that was not seen itself by as much more than declared as
         its name, but not more than was ever seen of that.
     """
-    absent = np.where(seen > 0, seen, level) * MARGIN
+    known = np.isfinite(seen)
+    absent = np.where(known, seen, level) * MARGIN
     by_name = np.minimum(declared * ratio, np.maximum(declared, level))
-    more = np.where(seen > 0, seen, by_name)
+    more = np.where(known, seen, by_name)
     wanted = np.where(declared > 0, np.where(more > declared, more, 0.0), absent)
     out: np.ndarray = np.maximum(declared, coarse(wanted))
     return out

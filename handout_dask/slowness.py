@@ -16,6 +16,7 @@ CALM = 20.0  # observations that "as believed" is worth
 DRIFT = 1.0  # spreads by which an observation must deviate to count as evidence
 CLIP = 4.0  # spreads that one observation counts for at most
 ALARM = 4.5  # evidence in spreads that makes a change: two functions far off
+FASTEST = 0.7  # factor; what is faster still was believed too slow itself
 DOUBT = 0.15  # observations that "as believed" is worth after a change
 LATE = 3.2  # spreads by which a running function must be late to be evidence alone
 
@@ -123,7 +124,7 @@ class Slowness:
         state = self._nodes.get(node)
         if state is None:
             return 1.0
-        return max(math.exp(state.mean), state.bound)
+        return max(math.exp(state.mean), state.bound, FASTEST)
 
     def snapshot(self) -> dict[str, float]:
         """The factor of each node that was observed."""

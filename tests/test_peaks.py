@@ -81,7 +81,7 @@ def test_few_sizes_are_claimed():
 
 
 # ---------------------------------------------------------------------------- claims
-def claim(declared=0.0, seen=0.0, level=0.0, ratio=0.0):
+def claim(declared=0.0, seen=float("nan"), level=0.0, ratio=0.0):
     return to_claim(*(np.array([x]) for x in (declared, seen, level, ratio)))[0]
 
 

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from handout_dask.errors import FunctionError
 
+ENDS = 40  # frames of a deep traceback that are kept from either end
+
 
 class Call(NamedTuple):
     """One call of a function, as it travels to a worker."""
@@ -107,6 +109,7 @@ def portable(
 ) -> Exception:
     """An exception that travels: itself, or a FunctionError that tells of it."""
     what = ""
+    _shorten(error)
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         if survives(error) or survives(_without_causes(error)):
             return error
@@ -124,6 +127,29 @@ def _without_causes(error: Exception) -> Exception:
     with suppress(Exception):  # it may let nothing be set
         error.__cause__ = error.__context__ = None
     return error
+
+
+def _shorten(error: BaseException) -> None:
+    """Take out the middle of deep tracebacks, also of exceptions that led to this one.
+
+    Pickle takes tracebacks by recursion, and that of a RecursionError is as deep as can
+    be. Dask sends one that can't be pickled as text, on which its client fails, and
+    hears no more of the task (2026.8.0).
+    """
+    left, seen = [error], set()
+    while left:
+        one = left.pop()
+        seen.add(id(one))
+        behind = [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            behind += one.exceptions
+        left += [e for e in behind if e is not None and id(e) not in seen]
+        traces, trace = [], one.__traceback__
+        while trace is not None:
+            traces.append(trace)
+            trace = trace.tb_next
+        if len(traces) > 2 * ENDS:
+            traces[ENDS - 1].tb_next = traces[-ENDS]
 
 
 def gist(error: BaseException) -> list[Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable, Coroutine
+from time import monotonic
 from typing import Any, Self
 
 from distributed import Client
@@ -17,6 +19,8 @@ from handout_dask.runtime.fleet import Fleet, check_elastic
 from handout_dask.runtime.records import NAME
 from handout_dask.runtime.supervisor import Supervisor
 from handout_dask.scaling import Elastic
+
+PATIENCE, AGAIN = 5.0, 0.05  # s: for how long to try to join, and between two tries
 
 
 class Connection:
@@ -136,7 +140,8 @@ class Connection:
 
     async def _join(self) -> None:
         declared = pickle.dumps(self.declared)
-        for attempt in range(3):  # another executor may take the plugin away in between
+        until = monotonic() + PATIENCE
+        while True:  # another executor may be taking the plugin away just now
             await install(self.client)
             try:
                 await self.client.scheduler.handout_join(
@@ -144,8 +149,9 @@ class Connection:
                 )
                 break
             except Exception:
-                if attempt == 2:
+                if monotonic() > until or self.client.status != "running":
                     raise
+                await asyncio.sleep(AGAIN)
         if self.declared is not None and self.supervisor is None:
             await self._check_declared(self.declared)
         self.client.subscribe_topic(f"{NAME}/{self.id}", self._receive)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from contextlib import suppress
 from typing import Any
 
 from distributed.core import clean_exception
@@ -29,7 +30,11 @@ def rebuilt(id: Hashable, error: Any, trace: Any, text: str) -> Exception:
             f"function {id!r} raised an exception that can't be rebuilt here "
             f"({type(reason).__name__}: {reason}): {text}"
         )
-    _, exception, traceback = clean_exception(exception, _unwrapped(trace))
+    traceback = None
+    # Dask carries a traceback that can't be pickled as text, and doesn't take it back.
+    with suppress(Exception):
+        _, _, traceback = clean_exception(exception, _unwrapped(trace))
+    _, exception, _ = clean_exception(exception)
     assert isinstance(exception, Exception)
     if isinstance(exception, UnicodeError):  # tblib rebuilds without __init__ (3.2)
         exception.__init__(*exception.args)  # type: ignore[misc]

@@ -20,6 +20,7 @@ from handout_dask.runtime.erring import fault_of
 from handout_dask.runtime.inputs import Inputs
 from handout_dask.runtime.keys import Keys
 from handout_dask.runtime.lingering import Lingering
+from handout_dask.runtime.process import EXECUTOR
 from handout_dask.runtime.records import NAME, LiveRun
 from handout_dask.runtime.replanner import Replanner
 from handout_dask.runtime.sender import Sender
@@ -162,11 +163,21 @@ class Follower:
         self._lingering.drop(run)
 
     def unpark(self, run: LiveRun) -> None:
-        """Let Dask compute again what is kept, should it be lost later."""
-        own = self._keys.of(run)
+        """Let Dask compute again what is kept, should it be lost now or later.
+
+        In a thread: processes of functions' own may be gone by then.
+        """
+        own, due = self._keys.of(run), {}
         for key, task in self._scheduler.tasks.items():
             if key in own or (type(key) is tuple and key[0] in own):
                 task.worker_restrictions = set()
+                notes = dict(task.annotations or {})
+                if notes.pop("executor", None) == EXECUTOR:
+                    task.annotations = notes
+                if task.state == "no-worker":  # it was lost already
+                    due[key] = "processing"
+        if due:
+            self._scheduler.transitions(due, f"handout-unpark-{time()}")
 
     # -------------------------------------------------------------------- records
     def _record(

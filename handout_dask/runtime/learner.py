@@ -68,7 +68,7 @@ class Learner:
             memory = measures.peak_mb
         outline = run.spec.outline
         assert outline is not None
-        least = run.book.demand(i).get("memory", 0.0)
+        least = run.spec.demand[run.spec.need[i]].get("memory", 0.0)
         exceeds = memory is not None and memory > max(least, LEAST)
         if seconds <= BRIEF and i % SAMPLED and not exceeds:
             return False

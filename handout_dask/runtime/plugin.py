@@ -61,6 +61,7 @@ class HandoutPlugin(SchedulerPlugin):
 
     def __init__(self) -> None:
         self.runs: dict[str, LiveRun] = {}
+        self.closing = False
 
     # ------------------------------------------------------- start, end, members
     async def start(self, scheduler: Scheduler) -> None:
@@ -141,6 +142,7 @@ class HandoutPlugin(SchedulerPlugin):
 
     async def close(self) -> None:
         """Leave the scheduler as it was found."""
+        self.closing = True
         self.watch.stop()
         self.adopter.stop()
         self.keeper.stop()
@@ -192,7 +194,7 @@ class HandoutPlugin(SchedulerPlugin):
         And no thread of theirs: who comes next would not know what it holds.
         """
         used = self.owners or any(r.keepsake is not None for r in self.runs.values())
-        if used or self.scheduler.plugins.get(NAME) is not self:
+        if used or self.closing or self.scheduler.plugins.get(NAME) is not self:
             return
         if self.dispatcher.lingering:
             self.scheduler.loop.call_later(LEAVING, self._end_if_unused)

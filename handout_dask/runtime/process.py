@@ -21,7 +21,7 @@ from distributed import Reschedule
 from distributed.protocol import pickle
 
 from handout_dask.errors import FunctionError, ResourceExhaustedError
-from handout_dask.runtime.calling import Call
+from handout_dask.runtime.calling import Call, text_of
 from handout_dask.runtime.measuring import MB, Measures
 from handout_dask.runtime.pipes import ClosedError, frames_of, loads, receive, send
 from handout_dask.runtime.process_child import Answer, Begun, Ended, Request
@@ -77,7 +77,9 @@ class Own:
                 raise Reschedule
             self._child = child
         try:
-            answer = child.ask(Request(spec, values), spec.limit)
+            answer, result = child.ask(Request(spec), values)
+        except FunctionError:
+            raise
         except ClosedError:
             code = self.slot.end_child()
             if self._cancelled:  # nobody waits for it, or it begins anew elsewhere
@@ -87,6 +89,9 @@ class Own:
             raise FunctionError(
                 f"the process of function {spec.label} ended while it ran: {code}"
             ) from None
+        except BaseException:  # it may be anywhere in what it has to say
+            self.slot.end_child()
+            raise
         finally:
             with self._lock:
                 self._child = None
@@ -95,7 +100,7 @@ class Own:
         if answer.error is not None:
             raise answer.error.with_traceback(answer.traceback)
         used = answer.cpu_seconds, answer.peak_mb, True, None, answer.gpu_peak_mb
-        return answer.result, Measures(*used)
+        return result, Measures(*used)
 
     def _exhausted(
         self, spec: Call, measured: float | None, error: Exception | None = None
@@ -254,24 +259,29 @@ class Child:
         _widen(self._out, self._in)
         self.over: float | None = None  # [MB] that a function held beyond its limit
 
-    def ask(self, request: Request, limit: float | None) -> Answer:
-        """Send a call and wait for what comes of it."""
+    def ask(self, request: Request, values: tuple[Any, ...]) -> tuple[Answer, Any]:
+        """Send a call and wait for what comes of it; returns the result, too.
+
+        After a FunctionError, and only then, the process can be asked again.
+        """
+        label, limit = request.call.label, request.call.limit
         path = list(sys.path)
         if path != self._path:
             self._path = path
             request = request._replace(path=path)
         try:
-            frames = frames_of(request, pickle.dumps)
+            parts = [frames_of(part, pickle.dumps) for part in (request, values)]
         except Exception as error:
             raise FunctionError(
-                f"function {request.call.label} runs in a process of its own and reads "
+                f"function {label} runs in a process of its own and reads "
                 f"what can't be pickled: {type(error).__name__}: {error}"
             ) from error
-        send(self._out, frames)
+        for frames in parts:
+            send(self._out, frames)
         ended = threading.Event()
         try:
             while True:
-                answer = loads(receive(self._in))
+                answer = self._read(f"function {label} raised an exception that")
                 if isinstance(answer, Begun) and limit is not None:
                     about = answer.held, limit, ended
                     threading.Thread(
@@ -280,9 +290,21 @@ class Child:
                 elif isinstance(answer, Ended):
                     ended.set()
                 elif isinstance(answer, Answer):
-                    return answer
+                    what = f"function {label} returned a {answer.kind} that"
+                    return answer, self._read(what) if answer.error is None else None
         finally:
             ended.set()
+
+    def _read(self, what: str) -> Any:
+        """The next thing that it tells; the text is for one that can't be had."""
+        frames = receive(self._in)
+        try:
+            return loads(frames)
+        except Exception as error:
+            raise FunctionError(
+                f"{what} can be pickled in the process of the function's own, but not "
+                f"unpickled outside: {type(error).__name__}: {text_of(error)}"
+            ) from error
 
     def _watch(self, held: int, limit: float, ended: threading.Event) -> None:
         """End the process when it holds more than a function may, above `held`."""

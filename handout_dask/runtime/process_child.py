@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from handout_dask.errors import FunctionError
-from handout_dask.runtime.calling import Call, gist, load, portable
+from handout_dask.runtime.calling import Call, annotate, gist, load, portable, text_of
 from handout_dask.runtime.measuring import MB, Meter
 from handout_dask.runtime.pipes import ClosedError, dumps, loads, receive, send
 
@@ -27,10 +27,9 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Request(NamedTuple):
-    """What a worker asks for."""
+    """What a worker asks for; the results that the function reads follow it."""
 
     call: Call
-    values: tuple[Any, ...]
     path: list[str] | None = None  # where modules are, if that is new
 
 
@@ -45,9 +44,9 @@ class Ended(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came of a call."""
+    """What came of a call; without an error the result follows it."""
 
-    result: Any
+    kind: str  # the name of the result's type
     error: Exception | None
     traceback: Any
     exhausted: bool  # the error is that it was given no more memory
@@ -96,27 +95,60 @@ def _serve(meter: Meter, source: int, sink: int) -> None:
     """Take one call and answer it; nothing of it is kept."""
     request: Request = loads(receive(source))
     if request.path is not None:
-        sys.path[:] = request.path
-    answer = _answer(meter, request, sink)
+        sys.path[:] = request.path  # where what comes next may need it
+    answer, result = _answer(meter, request.call, receive(source), sink)
+    frames = None
+    if answer.error is None:
+        try:
+            frames = dumps(result)
+        except Exception as error:
+            made = FunctionError(
+                f"function {request.call.label} runs in a process of its own and "
+                f"returned a {answer.kind} that can't be pickled: "
+                f"{type(error).__name__}: {text_of(error)}"
+            )
+            answer = answer._replace(error=made)
+    send(sink, _frames_of(answer, request.call.label))
+    if frames is not None:
+        send(sink, frames)
+
+
+def _frames_of(answer: Answer, label: str) -> list[Any]:
+    """An answer as frames, with as much of its error as can go."""
+    with suppress(Exception):
+        return dumps(answer)
+    assert answer.error is not None
+    with suppress(Exception):
+        bare = answer.error.with_traceback(None)
+        return dumps(answer._replace(error=bare, traceback=None))
+    text = f"{type(answer.error).__qualname__}: {text_of(answer.error)}"
+    made = FunctionError(f"function {label} raised what can't be pickled: {text}")
+    return dumps(answer._replace(error=made, traceback=None))
+
+
+def _values(label: str, frames: list[Any]) -> tuple[Any, ...]:
+    """What the function reads."""
     try:
-        frames = dumps(answer)
+        values: tuple[Any, ...] = loads(frames)
+        return values
     except Exception as error:
-        what = type(answer.result).__name__
-        made = FunctionError(
-            f"function {request.call.label} runs in a process of its own and returned "
-            f"a {what} that can't be pickled: {type(error).__name__}: {error}"
-        )
-        frames = dumps(answer._replace(result=None, error=made, traceback=None))
-    send(sink, frames)
+        raise FunctionError(
+            f"function {label} runs in a process of its own and reads what can be "
+            f"pickled, but not unpickled there: {type(error).__name__}: "
+            f"{text_of(error)}"
+        ) from error
 
 
-def _answer(meter: Meter, request: Request, sink: int) -> Answer:
-    spec, limit = request.call, request.call.limit
+def _answer(
+    meter: Meter, spec: Call, frames: list[Any], sink: int
+) -> tuple[Answer, Any]:
+    limit = spec.limit
     result: Any = None
     fault: BaseException | None = None
     mark = None
     try:
-        ready = load(spec, request.values)
+        ready = load(spec, _values(spec.label, frames))
+        frames.clear()
         if limit is not None:
             _wall(limit)
         mark = meter.begin()
@@ -135,10 +167,32 @@ def _answer(meter: Meter, request: Request, sink: int) -> Answer:
             _wall(None)
             send(sink, dumps(Ended()))
     if fault is None:
-        return Answer(result, None, None, False, *used)
+        return Answer(type(result).__name__, None, None, False, *used), result
     exhausted = limit is not None and isinstance(fault, MemoryError)
+    lonely = _needs_worker(fault)
     made = portable(fault, spec.label, _survives)
-    return Answer(None, made, _traceback_of(made), exhausted, *used)
+    if lonely:
+        annotate(
+            made,
+            f"function {spec.label} ran in a process of its own, where Dask's "
+            "get_worker, get_client, worker_client and secede don't work, nor what "
+            "needs them; it has none if it declares no memory, or memory isn't "
+            "enforced",
+        )
+    return Answer("", made, _traceback_of(made), exhausted, *used), None
+
+
+def _needs_worker(error: BaseException) -> bool:
+    """Whether Dask raised it, as it does where it finds no worker and no client."""
+    kinds = ValueError, RuntimeError, AttributeError
+    for one in (error, error.__cause__, error.__context__):
+        trace = one.__traceback__ if isinstance(one, kinds) else None
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        where = {} if trace is None else trace.tb_frame.f_globals
+        if str(where.get("__name__")).startswith("distributed."):
+            return True
+    return False
 
 
 def _wall(limit: float | None) -> None:

@@ -41,7 +41,7 @@ def call(spec: Call, *values: Any) -> Any:
             result, measures = own.run(spec, values)
             _tell(task, measures)
         elif task is not None and dask.config.get(MEASURE, True):
-            result = _measured(spec, values, task)
+            result = _measured(spec, values, worker, task)
         else:
             result = load(spec, values)()
     except BaseException as error:
@@ -86,14 +86,20 @@ def _announce(worker: Any, task: Any) -> None:
         worker.log_event(STARTED, list(task.key))
 
 
-def _measured(spec: Call, values: tuple[Any, ...], task: Any) -> Any:
+def _measured(spec: Call, values: tuple[Any, ...], worker: Any, task: Any) -> Any:
     ready = load(spec, values)
+    before = worker.state.executed_count
+    alone = len(worker.active_keys) == 1
     mark = _meter.begin()
     try:
         return ready()
     finally:
         used = _meter.end(mark)
-        _tell(task, Measures(used.cpu_seconds, used.peak_mb, False, None, *used[2:]))
+        # Others' tasks are not metered, but are in the same process.
+        alone &= len(worker.active_keys) == 1
+        alone &= worker.state.executed_count == before and used.alone
+        about = used._replace(alone=alone)
+        _tell(task, Measures(about.cpu_seconds, about.peak_mb, False, None, *about[2:]))
 
 
 def _tell(task: Any, measures: Measures | None) -> None:

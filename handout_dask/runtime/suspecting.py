@@ -42,6 +42,7 @@ class Suspects:
             able = (self._dispatcher.nodes.get(n) for n in run.book.able(i))
             has = [b.node.capacity("memory") for b in able if b is not None]
             run.book.claim_memory({i: max((x for x in has if x < inf), default=0.0)})
+            run.book.claims.first.add(i)
 
     def lost(self, name: str) -> None:
         """All functions of a node that was lost have been told of."""
