@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from handout_dask.errors import ResourceExhaustedError as ResourceExhaustedError
     from handout_dask.errors import ResultReleasedError as ResultReleasedError
     from handout_dask.errors import RunCancelledError as RunCancelledError
+    from handout_dask.errors import TrackerError as TrackerError
     from handout_dask.errors import UnsatisfiableError as UnsatisfiableError
     from handout_dask.function import Function as Function
     from handout_dask.function import with_function as with_function
@@ -67,6 +68,7 @@ _MODULES = {
         "ResourceExhaustedError",
         "ResultReleasedError",
         "RunCancelledError",
+        "TrackerError",
         "UnsatisfiableError",
     ),
     "function": ("Function", "with_function"),

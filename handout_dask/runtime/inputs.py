@@ -1,6 +1,6 @@
 """Inputs: results on their way to the nodes whose functions read them.
 
-Beside plugin.py the only file that touches the scheduler's internals; the seams here:
+Beside plugin.py it touches the scheduler's internals; the seams here:
 
 * ``Scheduler.request_acquire_replicas`` brings results to a node ahead of need.
 * ``stream_handlers["add-keys"]`` is wrapped to learn that they arrived.

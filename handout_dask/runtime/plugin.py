@@ -1,8 +1,8 @@
 """The scheduler plugin: events out, decisions in.
 
 It parks every function of a planned run; `sender.Sender` sends it when the books of
-`dispatch.Dispatcher` say so. Only here, in sender.py and in inputs.py are the
-scheduler's internals touched; the seams here:
+`dispatch.Dispatcher` say so. Each file that touches the scheduler's internals lists
+its seams at its head; those here:
 
 * ``Scheduler.handlers`` takes our RPCs.
 * ``Scheduler.client_releases_keys`` and ``report`` cancel what has not ended.

@@ -1,6 +1,6 @@
 """Sender: sends parked functions to the workers that the dispatcher names.
 
-With plugin.py and inputs.py it alone touches the scheduler's internals; the seams here:
+Beside plugin.py it touches the scheduler's internals; the seams here:
 
 * ``TaskState.worker_restrictions`` to an address that does not exist parks a task (it
   comes to rest in ``no-worker`` once its inputs are computed); to a real one aims it.
