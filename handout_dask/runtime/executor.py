@@ -78,7 +78,9 @@ class Executor(Submitter):
         Whether functions that declare `memory` run in processes of their own on their
         nodes, and end with ResourceExhaustedError if they take more; what they read is
         not counted, and what they start neither. Costs milliseconds for each, and the
-        time in which its inputs and its result are copied.
+        time in which its inputs and its result are copied. Dask's `get_worker`,
+        `get_client`, `worker_client` and `secede` don't work there, nor what needs
+        them.
 
     history : None, str, path or History, optional
         Where what functions took is kept across runs: a file, or any URL that fsspec

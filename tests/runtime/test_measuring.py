@@ -101,6 +101,35 @@ def test_functions_that_run_at_once_are_told_not_to_be_alone(wide, gate):
     assert [span.peak_alone for span in run.spans] == [False, False]
 
 
+def test_a_task_of_somebody_elses_is_company_too(wide, gate):
+    call = gate.call()
+
+    def within(name, more):
+        call(name)
+        return more and call(more)
+
+    graph = Graph(
+        [
+            Function("f", [], within, extra_args=("begin", "end")),
+            Function("after", ["f"], len),
+        ]
+    )
+    run = wide.submit(graph)
+    gate.arrivals(1)
+    task = wide.client.submit(within, "task", "", pure=False)
+    gate.arrivals(1)
+    gate.let("task")
+    task.result(timeout=60)  # began and ended while the function ran
+    gate.let("begin")
+    gate.arrivals(1)
+    gate.let()
+    run.wait(60)
+    assert {k: span.peak_alone for k, span in spans_of(run).items()} == {
+        "f": False,
+        "after": True,
+    }
+
+
 def test_measuring_can_be_turned_off(single):
     def switch(on):
         import dask

@@ -4,7 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -12,7 +15,9 @@ import pytest
 
 import handout_dask as hd
 from handout_dask import Function, FunctionError, Graph, ResourceExhaustedError
+from handout_dask.runtime.faults import rebuilt
 from handout_dask.runtime.pipes import ClosedError, dumps, loads, receive, send
+from handout_dask.runtime.process_child import Answer, _frames_of
 
 LIMIT = 60
 LINUX = sys.platform == "linux"
@@ -149,6 +154,98 @@ def test_what_can_not_come_back_is_a_function_error(own, caught):
     ]:
         run = own.execute(only(code), raise_on_error=False)
         assert text in str(caught(FunctionError, run.__getitem__, "f"))
+
+
+@pytest.mark.parametrize("cost", [{"memory": 100}, {}])
+def test_a_recursion_error_comes_back_itself(held, caught, cost):
+    """Its traceback is deeper than pickle goes; also in a thread."""
+
+    def fall():
+        return fall()
+
+    def group():
+        try:
+            fall()
+        except RecursionError as error:
+            raise ExceptionGroup("some", [error]) from error
+
+    run = held.submit(only(fall, cost=cost)).wait(LIMIT)
+    error = caught(RecursionError, run.__getitem__, "f")
+    names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    assert names[-40:] == ["fall"] * 40
+    run = held.submit(only(group, cost=cost)).wait(LIMIT)
+    error = caught(ExceptionGroup, run.__getitem__, "f")
+    assert [type(one) for one in error.exceptions] == [RecursionError]
+    assert isinstance(error.__cause__, RecursionError)
+
+
+def test_an_exception_comes_back_without_a_traceback_that_can_not():
+    import pickle
+
+    lock = threading.Lock()
+    about = "", ValueError("mine"), lock, False, 0.0, None, None
+    answer = loads([bytes(x) for x in _frames_of(Answer(*about), "'f'")])
+    assert (repr(answer.error), answer.traceback) == ("ValueError('mine')", None)
+    text = pickle.dumps("File ...")  # as Dask sends one
+    assert repr(rebuilt("f", pickle.dumps(answer.error), text, "")) == (
+        "ValueError('mine')"
+    )
+
+
+def test_what_can_be_pickled_but_not_rebuilt_is_a_function_error(held, caught):
+    class Never:
+        def __reduce__(self):
+            return int, ("x",)
+
+    cost = {"memory": 100}
+    run = held.execute(only(Never, cost=cost), raise_on_error=False)
+    error = caught(FunctionError, run.__getitem__, "f")
+    assert str(error).startswith(
+        "function 'f' returned a Never that can be pickled in the process of the "
+        "function's own, but not unpickled outside: ValueError: invalid literal"
+    )
+    graph = Graph([Function("a", [], Never), Function("f", ["a"], id, cost=cost)])
+    run = held.execute(graph, raise_on_error=False, keep=["f"])
+    error = caught(FunctionError, run.__getitem__, "f")
+    assert str(error).startswith(
+        "function 'f' runs in a process of its own and reads what can be pickled, but "
+        "not unpickled there: ValueError: invalid literal"
+    )
+    assert held.execute(only(lambda: 3, cost=cost))["f"] == 3
+
+
+def test_a_process_reads_what_is_of_a_module_that_came_later(held, tmp_path):
+    cost = {"memory": 100}
+    (tmp_path / "came_later.py").write_text("class Later:\n    x = 5\n")
+    held.execute(only(int, cost=cost))  # its process is there
+
+    def make(path):
+        sys.path.append(path)
+        return __import__("came_later").Later()
+
+    graph = Graph(
+        [
+            Function("a", [], make, extra_args=[str(tmp_path)]),
+            Function("f", ["a"], lambda a: a.x, cost=cost),
+        ]
+    )
+    assert held.execute(graph, keep=["f"])["f"] == 5
+
+
+@pytest.mark.parametrize("name", ["get_worker", "get_client", "secede", "rejoin"])
+def test_why_dask_finds_no_worker_is_told(own, caught, name):
+    def ask():
+        import distributed
+
+        getattr(distributed, name)()
+
+    run = own.execute(only(ask), raise_on_error=False)
+    notes = caught(Exception, run.__getitem__, "f").__notes__
+    start = "function 'f' ran in a process of its own, where Dask's get_worker"
+    assert len([note for note in notes if note.startswith(start)]) == 1
+    run = own.execute(only(int, "x"), raise_on_error=False)
+    notes = caught(ValueError, run.__getitem__, "f").__notes__
+    assert not [note for note in notes if "process of its own" in note]
 
 
 def test_an_input_that_can_not_come_is_told(held, caught):
@@ -301,6 +398,58 @@ def test_nothing_is_left_of_processes_when_their_executor_leaves_a_cluster():
         assert "handout" not in names
 
 
+# --------------------------------------------------------- its executor is gone
+def test_lost_results_are_computed_in_threads_when_their_executor_is_gone():
+    from distributed import Client
+
+    with Client(n_workers=2, threads_per_worker=1, dashboard_address=":0") as client:
+        cost = {"memory": 10}
+        graph = Graph([Function(i, [], os.getpid, cost=cost) for i in range(8)])
+        with hd.Executor(client, enforce_memory=True) as executor:
+            run = executor.execute(graph)
+            owns = {run[i] for i in range(8)}
+        pids = set(client.run(os.getpid).values())
+        assert not owns & pids
+        victim = min(pids)
+        os.kill(victim, signal.SIGKILL)
+        assert gone(victim)
+        found = {run[i] for i in range(8)}
+        assert found - owns  # some were lost
+        assert found - owns <= pids | set(client.run(os.getpid).values())
+
+
+def test_lost_results_that_wait_for_their_turn_are_computed_when_their_executor_leaves(
+    gate, journal
+):
+    from distributed import Client, LocalCluster
+
+    call, path = gate.call(), journal.path
+
+    def work(i):
+        if os.path.exists(f"{path}-{i}"):
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+                call(i)
+        open(f"{path}-{i}", "w").close()
+        time.sleep(0.2)  # so long that few are sent ahead
+        return i
+
+    with (  # without a nanny: a worker that joins would bring them on its own
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        with hd.Executor(client) as executor:
+            graph = Graph([Function(i, [], work, extra_args=[i]) for i in range(12)])
+            run = executor.execute(graph)
+            most = max(cluster.workers.values(), key=lambda worker: len(worker.data))
+            cluster.sync(most.close)
+            gate.arrivals(1)
+        gate.let()
+        assert [run[i] for i in range(12)] == list(range(12))
+
+
 # ------------------------------------------------------------------ measures
 @needs_linux
 def test_memory_and_time_agree_with_what_is_seen_from_outside(own, gate):
@@ -447,8 +596,6 @@ def test_only_functions_that_declare_memory_have_a_process_of_their_own(held):
 def test_values_cross_a_pipe_as_they_are(value):
     source, sink = os.pipe()
     try:
-        import threading
-
         writer = threading.Thread(target=send, args=(sink, dumps(value)))
         writer.start()
         got = loads(receive(source))
