@@ -27,6 +27,7 @@ from handout_dask.runtime.pipes import ClosedError, frames_of, loads, receive, s
 from handout_dask.runtime.process_child import Answer, Begun, Ended, Request
 
 EXECUTOR = "handout"  # its name among a worker's executors
+BLOATED = 100.0  # MB that functions may leave behind in a process
 POLL = 0.01  # s between looks at what a function holds that has a limit
 PIPE = 2**20  # bytes that a pipe takes before who writes must wait
 BOOT = (
@@ -226,8 +227,9 @@ class Slot(threading.Thread):
             future.set_exception(fault)
 
     def child_now(self) -> Child:
-        """The process; begun if there is none."""
-        if self._child is not None and not self._child.lives():
+        """The process; begun if there is none, or functions left too much behind."""
+        child = self._child
+        if child is not None and (child.is_bloated or not child.lives()):
             self.end_child()
         if self._child is None:
             self._child = Child()
@@ -258,6 +260,8 @@ class Child:
         self._in = self._process.stdout.fileno()
         _widen(self._out, self._in)
         self.over: float | None = None  # [MB] that a function held beyond its limit
+        self._first = 0  # bytes that it held when its first function began
+        self.is_bloated = False  # by what functions left behind
 
     def ask(self, request: Request, values: tuple[Any, ...]) -> tuple[Answer, Any]:
         """Send a call and wait for what comes of it; returns the result, too.
@@ -282,6 +286,9 @@ class Child:
         try:
             while True:
                 answer = self._read(f"function {label} raised an exception that")
+                if isinstance(answer, Begun):
+                    self._first = self._first or answer.held
+                    self.is_bloated = answer.held - self._first > BLOATED * MB
                 if isinstance(answer, Begun) and limit is not None:
                     about = answer.held, limit, ended
                     threading.Thread(

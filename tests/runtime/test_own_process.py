@@ -606,3 +606,22 @@ def test_values_cross_a_pipe_as_they_are(value):
         with pytest.raises(ClosedError):
             receive(source)
         os.close(source)
+
+
+def test_a_process_in_which_functions_leave_much_behind_is_renewed(held):
+    def leaves(k):
+        import builtins
+        import os
+
+        kept = getattr(builtins, "left_behind", [])
+        builtins.left_behind = [*kept, bytearray(60_000_000)]
+        return os.getpid(), len(builtins.left_behind)
+
+    ids = range(12)
+    graph = Graph(
+        Function(k, [], leaves, extra_args=[k], cost={"memory": 400}) for k in ids
+    )
+    run = held.execute(graph)
+    most = max(run[k][1] for k in ids)
+    assert most <= 3  # that of two is seen when the next one begins
+    assert len({run[k][0] for k in ids}) >= 4
