@@ -141,6 +141,7 @@ def journal(tmp_path):
 
 async def _until(condition, limit, dask_scheduler):
     import asyncio
+    from contextlib import suppress
 
     from distributed.diagnostics.plugin import SchedulerPlugin
 
@@ -161,7 +162,8 @@ async def _until(condition, limit, dask_scheduler):
         async with asyncio.timeout(limit):
             while not condition(dask_scheduler):
                 changed.clear()
-                await changed.wait()
+                with suppress(TimeoutError):  # not all that changes is an event
+                    await asyncio.wait_for(changed.wait(), 0.1)
     except TimeoutError:
         return False
     finally:

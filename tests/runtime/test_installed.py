@@ -371,7 +371,7 @@ def test_restart_leaves_nothing_behind(gate):
 
 
 # ---------------------------------------------------------------- begin and end
-def test_closing_gives_what_is_left_to_dask(client, cluster, gate):
+def test_closing_gives_what_is_left_to_dask(client, cluster, gate, until):
     with hd.install(client, nodes=NODES) as installed, hd.cost(camera=1):
         futures = client.map(call, [gate.call()] * 3, ["a", "b", "c"], pure=False)
         first = gate.arrivals(1)
@@ -379,6 +379,7 @@ def test_closing_gives_what_is_left_to_dask(client, cluster, gate):
         assert sorted(first + gate.arrivals(2)) == ["a", "b", "c"]
         gate.let()
         assert [name for name, _ in client.gather(futures)] == ["a", "b", "c"]
+    until(client, lambda scheduler: "handout" not in scheduler.plugins)
     assert plugins(cluster) == set()
     assert not any(op.startswith("handout") for op in cluster.scheduler.handlers)
     assert dask.config.get("array_optimize", None) is None
