@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 MARKS ?= not slow
+# Of `make chaos`: how many seeds, and the first of them.
+SEEDS ?= 20
+FIRST ?= 0
 
-.PHONY: test slow demo lint bench clean
+.PHONY: test slow chaos demo lint bench gpu clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -16,6 +19,10 @@ test: $(VENV)/installed
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow --timeout 600 $(ARGS)
+
+chaos: $(VENV)/installed
+	CHAOS_FIRST=$(FIRST) CHAOS_SEEDS=$(SEEDS) $(BIN)/python -m pytest \
+		tests/reliability/test_chaos.py --timeout 300 $(ARGS)
 
 demo: $(VENV)/installed
 	$(BIN)/handout demo
@@ -29,6 +36,13 @@ bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.imports
 	$(BIN)/python -m benchmarks.transfer
 	$(BIN)/python -m benchmarks.overhead
+
+# On a machine with an NVIDIA GPU; CUDA=cuda12 for older drivers.
+CUDA ?= cuda13
+gpu: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[test,$(CUDA)]'
+	$(BIN)/python -m pytest tests/gpu -m gpu $(ARGS)
+	$(BIN)/python -m benchmarks.gpu
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

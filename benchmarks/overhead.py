@@ -21,9 +21,9 @@ import distributed
 from distributed import wait
 
 import handout_dask as hd
-from handout_dask.books import RunSpec
 from handout_dask.plans import allocate
 from handout_dask.problem import Problem
+from handout_dask.runspec import RunSpec
 from handout_dask.runtime.lower import lower
 from handout_dask.runtime.submission import Turn, run_spec
 

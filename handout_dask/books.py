@@ -7,112 +7,23 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from handout_dask.claims import Claims
+from handout_dask.claims import MEMORY, Claims
 from handout_dask.costs import Cost
 from handout_dask.lacks import explain_all
 from handout_dask.linger import Linger
 from handout_dask.node import Node
-from handout_dask.outline import Outline
+from handout_dask.runspec import RunSpec
+from handout_dask.setbacks import Member as Member
+from handout_dask.setbacks import Rest
 from handout_dask.tracker import ResourceTracker
 
 WAITING, READY, SENT, DONE, FAILED, GONE = range(6)
 ENDED = (DONE, FAILED, GONE)
 
-Member = tuple[str, int]  # the token of a run, the index of a function in it
-
-
 LONG_TAIL = 256  # functions that were sent out of order and are looked at in vain
-
-
-@dataclass(frozen=True, slots=True)
-class RunSpec:
-    """What the scheduler has to know of a planned run; n functions, c classes.
-
-    Attributes
-    ----------
-    token : str
-        Names the run.
-    prefix : list of str
-        The Dask key of function i is (prefix[i], i).
-    cut_prefix : str
-        Keys of the elements that are cut out of results are (this, number).
-    node : list of str
-        n planned nodes, by name.
-    rank : list of int
-        n places in the planned order of execution.
-    need : list of int
-        n classes.
-    demand : list of dict
-        c demands held while running, with ``cpu``.
-    able : list of frozenset of str
-        c sets of nodes that can run the class.
-    pinned : frozenset of int
-        Functions that may not leave their node.
-    group : dict of int to tuple of int
-        Functions that must share a node, by each of them.
-    start, end : list of float
-        n planned times [s].
-    cuts : frozenset of int
-        Functions whose results other nodes need elements of.
-    guessed : bytes
-        n flags: whether the time of the function is a guess; b"" is none.
-    latest : list of float or None
-        n latest starts [s] that make nothing else late; None: as planned.
-    limit : int or None
-        How many functions may run at once.
-    adaptive : bool
-        Whether the plan is left when reality differs.
-    priority, weight : int, float
-        Runs of higher priority go first; equal ones share nodes by weight.
-    outline : Outline or None
-        What planning again needs.
-    option : sequence of int
-        The alternative of each; () without an outline.
-    fixed : bool
-        Whether functions keep their nodes where they can when planned again.
-    deadline : float or None
-        Seconds since the run began, by which all shall have ended.
-    speculative : bool
-        Whether a function that runs late may begin anew on another node.
-    eager : bool
-        Whether what is ready goes to any node that has room, and waits for none.
-    memory : dict of int to float
-        Memory [MB] that functions claim, where that is more than they declare.
-    known : History or None
-        What the client has learned of these functions.
-    """
-
-    token: str
-    prefix: list[str]
-    cut_prefix: str
-    node: list[str]
-    rank: list[int]
-    need: list[int]
-    demand: list[dict[str, float]]
-    able: list[frozenset[str]]
-    pinned: frozenset[int]
-    group: dict[int, tuple[int, ...]]
-    start: list[float]
-    end: list[float]
-    cuts: frozenset[int]
-    guessed: bytes = b""
-    latest: list[float] | None = None
-    limit: int | None = None
-    adaptive: bool = True
-    priority: int = 0
-    weight: float = 1.0
-    outline: Outline | None = None
-    option: Sequence[int] = ()
-    fixed: bool = False
-    deadline: float | None = None
-    speculative: bool = False
-    eager: bool = False
-    memory: dict[int, float] = field(default_factory=dict)
-    known: Any = None
 
 
 @dataclass(slots=True)
@@ -126,6 +37,7 @@ class NodeBook:
     # sent, for the next free slots in this order: [s] each is expected to take
     ahead: dict[Member, float] = field(default_factory=dict)
     ahead_seconds: float = 0.0
+    barred: str = ""  # why it is left out, as far as others can run what it would
     unsure: set[Member] = field(default_factory=set)  # sent, inputs still under way
     lone: int = 0  # how many in hand let nothing be sent ahead behind them
     # taken back, but the node has not said yet that it has let them go
@@ -197,6 +109,13 @@ class RunBook:
         self.claim_memory(spec.memory)
         self.is_diminished = False  # whether a node can't run any more what it could
         self.bound: set[int] = set()  # functions that stay where they are
+        self.rests: dict[int, Rest] = {}  # functions that wait until a time
+        self.grown: dict[int, float] = {}  # [MB] that functions may take now
+        self.grown_gpu: dict[int, float] = {}  # ditto, of a GPU
+        self.shunned: dict[int, tuple[str, ...]] = {}  # where not again, worst last
+        self.held_back: dict[int, str] = {}  # no room for what they leave, on this node
+        self.pinned = set(spec.pinned)  # until they may go elsewhere
+        self.outline = spec.outline  # with these pins
         self.guessed = spec.guessed  # until it is planned again
         self.attempts = [0] * n
         self.running = 0
@@ -219,10 +138,10 @@ class RunBook:
                 if self.state[i] == READY:
                     queue.ready.append((r, i))  # sorted, so a heap
 
-    def claim_memory(self, memory: Mapping[int, float]) -> None:
+    def claim_memory(self, memory: Mapping[int, float], what: str = MEMORY) -> None:
         """These functions hold so much memory [MB] from when they are sent next."""
         for i, mb in memory.items():
-            self.claims.raise_memory(i, mb, later=self.state[i] == SENT)
+            self.claims.raise_memory(i, mb, self.state[i] == SENT, what)
 
     def put(self, i: int) -> None:
         """Function i waits for its node again, or now."""
@@ -271,8 +190,15 @@ class RunBook:
             k not in self.bound
             and self.state[k] in (WAITING, READY)
             and node[k] == node[i]
+            and node[k] not in self.shunned.get(k, ())
             for k in self.spec.group.get(i, (i,))
         )
+
+    def unpin(self, who: Collection[int]) -> None:
+        """Functions that were pinned may run on any node from now on."""
+        self.pinned.difference_update(who)
+        if self.outline is not None:
+            self.outline = self.outline.freed(who)
 
     def unable(self) -> list[int]:
         """Functions that are ready, and that their nodes can't run any more."""
@@ -344,7 +270,7 @@ class RunBook:
 
     def _waits(self, entry: tuple[int, int], name: str) -> bool:
         r, i = entry
-        waits = self.state[i] in (WAITING, READY)
+        waits = self.state[i] in (WAITING, READY) and i not in self.rests
         return waits and self.node[i] == name and self.rank[i] == r
 
     def length(self, name: str) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import chain, islice
 
-from handout_dask.books import READY, NodeBook, RunBook, RunSpec
+from handout_dask.books import READY, NodeBook, RunBook
+from handout_dask.runspec import RunSpec
 
 AHEAD_SECONDS = 0.025  # work per slot that a node may have in hand, to hide the way
 AHEAD_MOST = 32  # functions per slot
@@ -83,9 +84,13 @@ def choose(
     at = _unslipped(run, now)
     wait = float("inf")  # until the first of those with inputs under way has them
     rest: list[tuple[int, bool]] = []  # that one, and who could not end until then
-    for tries, i in enumerate(run.candidates(name)):
+    tries = 0
+    for i in islice(run.candidates(name), LOOKS):
+        if run.held_back.get(i) == name:
+            continue
         if tries == TRIES:
             break
+        tries += 1
         if full and run.cores(i) > 1:
             continue
         if _made_late(book, run, i, at) is not None:
@@ -99,6 +104,8 @@ def choose(
             rest.append((i, away <= 0.0))
         elif claim(run, i, name, full):
             return i, away <= 0.0
+        elif i in run.held_back:
+            tries -= 1
     return next((x for x in rest if claim(run, x[0], name, full)), None)
 
 
@@ -113,27 +120,39 @@ def choose_eagerly(
     if full and not _may_send_ahead(book):
         return None
     name, refused = book.node.name, set()
-    elsewhere = (i for i in run.ready_anywhere() if run.node[i] != name)
+    anywhere = iter(()) if book.barred else run.ready_anywhere()
+    elsewhere = (i for i in anywhere if run.node[i] != name)
     for i in islice(chain(run.candidates(name), elsewhere), LOOKS):
         need = run.claims.need[i]
+        if run.held_back.get(i) == name:
+            continue
         if need in refused or (full and run.cores(i) > 1):
             continue
-        if run.node[i] != name and (is_tied(run, i) or name not in run.able(i)):
+        if run.node[i] != name and not _may_come(run, i, name):
             continue
         away = arrives(run.spec.token, i, name)
         if away > 0.0 and full:
             continue
         if claim(run, i, name, full):
             return i, away <= 0.0
+        if i in run.held_back:  # it would fill the node, others of its class may not
+            continue
         refused.add(need)
         if len(refused) == len(run.claims.demand):
             break
     return None
 
 
+def _may_come(run: RunBook, i: int, name: str) -> bool:
+    """Whether a function that waits for another node may run on this one."""
+    if is_tied(run, i) or name in run.shunned.get(i, ()):
+        return False
+    return name in run.able(i)
+
+
 def is_tied(run: RunBook, i: int) -> bool:
     """Whether a function may not leave its node by itself."""
-    return i in run.spec.pinned or i in run.spec.group or i in run.bound
+    return i in run.pinned or i in run.spec.group or i in run.bound
 
 
 def blocking(book: NodeBook, run: RunBook, i: int, now: float) -> int | None:
@@ -151,6 +170,8 @@ def _made_late(book: NodeBook, run: RunBook, i: int, at: float) -> int | None:
     """The function that i would make late, which was to start before it here."""
     spare = None
     for k in run.ahead_of(book.node.name, i, IN_FRONT):
+        if run.held_back.get(k) == book.node.name:
+            continue  # there is no room for it
         if spare is None:
             end = at + run.seconds(i)
             spare = book.spare - max(1.0, run.cores(i))

@@ -81,6 +81,7 @@ def linger_of(
     run: RunBook, i: int, book: NodeBook, slot: bool, lone: bool, now: float
 ) -> Linger:
     """What function i goes on holding that is taken back now."""
+    outline = run.spec.outline
     return Linger(
         run.trackers,
         run.demand(i, book.node),
@@ -90,6 +91,8 @@ def linger_of(
         run.since + run.start[i],
         run.seconds(i),
         now,
+        str(i) if outline is None else outline.labels[i],
+        None if outline is None else outline.title,
     )
 
 

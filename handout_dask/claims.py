@@ -6,10 +6,11 @@ Pure state, written by `books.RunBook` alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from handout_dask.node import Node
 
-MEMORY = "memory"
+MEMORY, GPU_MEMORY = GROWING = "memory", "gpu_memory"
 
 
 class Claims:
@@ -40,8 +41,8 @@ class Claims:
     ) -> None:
         self._declared, self._own = declared, need
         self.demand, self.need = list(declared), list(need)
-        self._numbers: dict[tuple[int, float], int] = {}
-        self._later: dict[int, float] = {}
+        self._numbers: dict[Any, int] = {}
+        self._later: dict[int, dict[str, float]] = {}
         self.first: set[int] = set()
 
     def of(self, i: int, node: Node | None = None) -> dict[str, float]:
@@ -49,27 +50,30 @@ class Claims:
         k = self.need[i]
         demand = self.demand[k]
         if node is not None and k >= len(self._declared):
-            has = node.capacity(MEMORY)
-            if demand[MEMORY] > has:
-                least = self._declared[self._own[i]].get(MEMORY, 0.0)
-                return {**demand, MEMORY: max(has, least)}
+            for what in GROWING:
+                has = node.capacity(what)
+                if demand.get(what, 0.0) > has:
+                    least = self._declared[self._own[i]].get(what, 0.0)
+                    demand = {**demand, what: max(has, least)}
         return demand
 
-    def raise_memory(self, i: int, mb: float, later: bool) -> None:
+    def raise_memory(self, i: int, mb: float, later: bool, what: str = MEMORY) -> None:
         """Let function i hold so much memory [MB], or from when it is sent again."""
         if later:
-            self._later[i] = mb
+            self._later.setdefault(i, {})[what] = mb
             return
-        own = self._own[i]
-        if mb <= self.demand[self.need[i]].get(MEMORY, 0.0):
+        now = self.demand[self.need[i]]
+        if mb <= now.get(what, 0.0):
             return
-        k = self._numbers.get((own, mb))
+        more = {**now, what: mb}
+        key = tuple(sorted(more.items()))
+        k = self._numbers.get(key)
         if k is None:
-            k = self._numbers[own, mb] = len(self.demand)
-            self.demand.append({**self._declared[own], MEMORY: mb})
+            k = self._numbers[key] = len(self.demand)
+            self.demand.append(more)
         self.need[i] = k
 
     def waits_again(self, i: int) -> None:
         """Function i holds nothing any more, and will be sent again."""
-        if i in self._later:
-            self.raise_memory(i, self._later.pop(i), later=False)
+        for what, mb in self._later.pop(i, {}).items():
+            self.raise_memory(i, mb, False, what)

@@ -24,6 +24,7 @@ USED = (  # fields of a Span and of a FunctionReport
     "bytes_in",
     "nbytes",
     "gpu_peak_mb",
+    "gpu_seconds",
 )
 
 
@@ -49,7 +50,8 @@ class FunctionReport:
         What went wrong then.
     declared_mb : float or None [MB]
         Memory that it declares.
-    cpu_seconds, peak_mb, peak_exact, peak_alone, bytes_in, nbytes, gpu_peak_mb
+    cpu_seconds, peak_mb, peak_exact, peak_alone, bytes_in, nbytes, gpu_peak_mb,
+    gpu_seconds
         What the last attempt used, as in Span; None where it was not measured.
     """
 
@@ -72,6 +74,7 @@ class FunctionReport:
     bytes_in: int | None = None
     nbytes: int | None = None
     gpu_peak_mb: float | None = None
+    gpu_seconds: float | None = None
 
     @property
     def planned_duration(self) -> float:

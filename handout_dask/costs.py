@@ -109,7 +109,8 @@ class Cost(Mapping[str, Any]):
         [MB], ``cpu`` [cores], ``gpus`` [devices], ``disk_io`` and ``network_io``
         [MB/s], ``power`` [W], ``has_cuda_requirement`` (bool); any other key with a
         number is a consumable of the user's own, with a bool a capability. ``code`` is
-        the variant of the function's code that has this cost.
+        the variant of the function's code that has this cost. ``gpu_time`` is without
+        the copies of what comes from the host's memory, or goes there.
     **more
         Further entries.
 
@@ -211,7 +212,7 @@ def parse_cost(entries: Any, owner: str) -> Cost:
     if not isinstance(entries, Mapping):
         raise CostError(
             f"{owner}: cost must be a mapping such as {{'memory': 100}}, "
-            f"not {type(entries).__name__}"
+            f"not {entries!r}"
         )
     if (
         entries.get("code") is not None

@@ -21,13 +21,14 @@ from handout_dask.books import (
     Member,
     NodeBook,
     RunBook,
-    RunSpec,
 )
 from handout_dask.choosing import AHEAD_SECONDS, Arrives, is_tied, rule_of
 from handout_dask.claiming import take
 from handout_dask.errors import TrackerError
 from handout_dask.node import Node
 from handout_dask.promised import lingering, promised
+from handout_dask.resting import Resting
+from handout_dask.runspec import RunSpec
 from handout_dask.tracker import ResourceTracker
 
 AHEAD_WITHIN = 0.2  # s until a slot gets free: to be sent for it now, not elsewhere yet
@@ -66,14 +67,21 @@ class Dispatcher:
     tells : callable
         ``tells(node)``: whether a node says so (`left`) when it has let go a function
         that was taken back while it was there. What others had is free at once.
+    admits : callable
+        ``admits(run, i, node)``: whether a node has room for what a function leaves.
+    refusal : callable
+        ``refusal(run, i)``: why its node has none; "" if it has.
     """
 
     def __init__(self, tracker: ResourceTracker) -> None:
         self.tracker = tracker
         self.now = 0.0
         self.tells: Callable[[str], bool] = lambda name: False
+        self.admits: Callable[[RunBook, int, str], bool] = lambda run, i, name: True
+        self.refusal: Callable[[RunBook, int], str] = lambda run, i: ""
         self.nodes: dict[str, NodeBook] = {}
         self.runs: dict[str, RunBook] = {}
+        self.resting = Resting(self.nodes, self.runs)
 
     @property
     def lingering(self) -> list[Member]:
@@ -128,6 +136,7 @@ class Dispatcher:
         self.runs[spec.token] = run
         for name in [name for name in run.queues if not self.is_due(name)]:
             moving.move_from(run, name, self.nodes, self.runs)
+        self.resting.avoid_barred(spec.token)
         return run
 
     def drop_run(self, token: str) -> set[str]:
@@ -172,7 +181,7 @@ class Dispatcher:
     def bind(self, token: str, i: int, name: str) -> bool:
         """Keep a function on a node from now on; whether that is possible."""
         run = self.runs[token]
-        if name not in run.able(i) or not self.is_up(name) or i in run.spec.pinned:
+        if name not in run.able(i) or not self.is_up(name) or i in run.pinned:
             return False
         run.bound.add(i)
         return moving.move(run, i, name)
@@ -198,7 +207,7 @@ class Dispatcher:
 
     def _await(self, token: str, i: int, state: int, lingers: bool = False) -> str:
         run = self.runs[token]
-        if run.state[i] != state:
+        if run.state[i] != state and not (state == READY and i in run.rests):
             self._enter(run, i, state, lingers)
             if not self.is_due(run.node[i]):
                 moving.move_from(run, run.node[i], self.nodes, self.runs)
@@ -296,6 +305,13 @@ class Dispatcher:
                 run, i = again
                 sure = arrives(run.spec.token, i, book.node.name) <= 0.0
                 return self._send(book, run, i, sure, full=False)
+        if self.resting.loners:
+            turn = self.resting.turn(book)
+            if turn is None:
+                return None
+            if turn and take(*turn, book, False):
+                sure = arrives(turn[0].spec.token, turn[1], book.node.name) <= 0.0
+                return self._send(book, *turn, sure, full=False)
         full, first = book.is_full, 0.0
         # Behind a function whose inputs are under way nothing may be sent for the same
         # slot: with its inputs at hand it would start first.
@@ -350,7 +366,9 @@ class Dispatcher:
         return Send(*member, book.node.name, announce=not sure)
 
     def _claim(self, run: RunBook, i: int, name: str, full: bool) -> bool:
-        return take(run, i, self.nodes[name], full)
+        if (run.spec.token, i) in self.resting.loners:
+            return False
+        return self.admits(run, i, name) and take(run, i, self.nodes[name], full)
 
     # -------------------------------------------------------------------- moves
     def is_up(self, name: str) -> bool:

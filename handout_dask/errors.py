@@ -92,8 +92,68 @@ class FunctionError(HandoutError):
     """
 
 
+class FunctionTimeoutError(FunctionError):
+    """A function took longer than it may.
+
+    Attributes
+    ----------
+    seconds : float
+        How long it may take [s].
+    clock : {"running", "waiting", "deadline"}
+        What took so long: one attempt to run (`Function.timeout`); the wait for a node
+        or a resource since it was ready; all since its run began.
+    """
+
+    def __init__(
+        self, message: str, seconds: float = 0.0, clock: str = "running"
+    ) -> None:
+        super().__init__(message, seconds, clock)
+        self.seconds, self.clock = seconds, clock
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class FunctionCrashedError(FunctionError):
+    """A function ended the process that it ran in.
+
+    Attributes
+    ----------
+    code : int or None
+        The exit code of the process; negative is a signal. None is unknown.
+    """
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message, code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class UndeliverableError(FunctionError):
+    """What a function reads or returned can't be brought to where it is needed."""
+
+
 class NodeLostError(HandoutError):
-    """A node went away, and what was bound to it can run nowhere else."""
+    """A node went away, and what was bound to it can run nowhere else.
+
+    Attributes
+    ----------
+    node : str
+        Its name.
+    since : float or None
+        When it was lost, by the clock [s since the epoch].
+    """
+
+    def __init__(
+        self, message: str, node: str = "", since: float | None = None
+    ) -> None:
+        super().__init__(message, node, since)
+        self.node, self.since = node, since
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class ResourceExhaustedError(HandoutError):
@@ -104,7 +164,8 @@ class ResourceExhaustedError(HandoutError):
     resource : str
         Which.
     declared : float or None
-        How much it declared, in the resource's unit; memory [MB].
+        How much it declared, in the resource's unit; memory [MB]. Of what was held to
+        nothing it is all that there is.
     measured : float or None
         How much it held when it was ended; None is unknown.
     """
@@ -127,5 +188,30 @@ class ResultReleasedError(HandoutError):
     """The result was not asked to be kept, or its run was released."""
 
 
+class JournalError(HandoutError):
+    """A journal, or a file of it, is torn, foreign, or of another version."""
+
+
+class UntrustedError(JournalError):
+    """A file that holds what is pickled was not written by this user."""
+
+
 class RunCancelledError(HandoutError):
     """The run was cancelled before this function ended."""
+
+
+class SupervisorError(HandoutError):
+    """Nodes could not be started, or not be kept up.
+
+    Attributes
+    ----------
+    exits : tuple of Exit
+        What died, how and when, the oldest first.
+    """
+
+    def __init__(self, message: str, exits: tuple[Any, ...] = ()) -> None:
+        super().__init__(message, exits)
+        self.exits = exits
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -60,6 +60,8 @@ class Span:
         Size in bytes of what it read.
     gpu_peak_mb : float, optional
         GPU memory [MB] that CuPy's pools gave it, at most at once.
+    gpu_seconds : float, optional
+        How long its work took on the GPU [s], by the device's own clock.
     """
 
     function: Hashable
@@ -76,3 +78,4 @@ class Span:
     peak_alone: bool = False
     bytes_in: int | None = None
     gpu_peak_mb: float | None = None
+    gpu_seconds: float | None = None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from handout_dask.costs import NO_COST, Cost, parse_cost
 from handout_dask.errors import GraphError
+from handout_dask.pins import OnLost, parse_on_lost
 from handout_dask.retry import RetryPolicy
 
 
@@ -50,11 +53,19 @@ class Function:
     retry : RetryPolicy, optional
         How its failures are answered; default: the executor's.
     timeout : float, optional
-        Seconds that it may run.
+        Seconds that one attempt may run, from when all that it reads is there until its
+        result is pickled; then it fails with FunctionTimeoutError. For this it runs in
+        a process of its own on its node, which is ended whatever it does; see
+        `Executor(enforce_memory=)` for what that means. What a CUDA function reads and
+        returns then goes through the host, which plans count. Default: the executor's.
     durable : bool
-        Whether its result is also written to the store.
-    on_lost : object, optional
-        What a pin does when its node is gone.
+        Whether its result is also kept in the executor's journal, for `resume`.
+    on_lost : {"elsewhere", "fail"} or wait(seconds), optional
+        What it does, if it is bound to a node, when that is gone: run on another one,
+        fail with NodeLostError at once, or when the node has not returned in time.
+        Bound is what has `node` a node's name, or must share a node with a function
+        that has, or that has run. Of functions that must share a node the strictest
+        counts that one of them says. Default: the executor's.
 
     Attributes
     ----------
@@ -86,7 +97,7 @@ class Function:
     retry: RetryPolicy | None = field(default=None, kw_only=True)
     timeout: float | None = field(default=None, kw_only=True)
     durable: bool = field(default=False, kw_only=True)
-    on_lost: Any = field(default=None, kw_only=True)
+    on_lost: OnLost | None = field(default=None, kw_only=True)
     results: Any = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
@@ -114,6 +125,8 @@ class Function:
             _require_hashable(f"{who}: with_function id", self.node.id)
         if self.retry is not None and not isinstance(self.retry, RetryPolicy):
             raise GraphError(f"{who}: retry must be a RetryPolicy, not {self.retry!r}")
+        parse_timeout(who, self.timeout)
+        parse_on_lost(who, self.on_lost)
         if not self.name:
             put(self, "name", _default_name(self.code))
         elif not isinstance(self.name, str):
@@ -137,6 +150,24 @@ class Function:
     def variant(self, index: int) -> Callable[..., Any] | None:
         """The code that runs when alternative `index` was chosen."""
         return self.alternatives[index].code or self.code
+
+
+def parse_timeout(who: str, value: Any) -> float | None:
+    """Seconds that something may take; None is without end.
+
+    Raises
+    ------
+    GraphError
+        If it is no finite number above 0; the error says whose it is.
+    """
+    if value is None:
+        return None
+    ok = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not ok or not 0 < value < math.inf:
+        raise GraphError(
+            f"{who}: timeout={value!r} must be a number of seconds above 0, or None"
+        )
+    return float(value)
 
 
 def _require_hashable(what: str, id: Any) -> None:

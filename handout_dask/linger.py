@@ -26,6 +26,8 @@ class Linger:
     start, seconds, since : float
         When it began, by the clock, how long it was to take, and when it was taken
         back, by the clock [s].
+    label, title : str, str or None
+        What it was called, and its graph: its run may be gone.
     """
 
     trackers: tuple[ResourceTracker, ...]
@@ -36,3 +38,5 @@ class Linger:
     start: float
     seconds: float
     since: float
+    label: str = ""
+    title: str | None = None

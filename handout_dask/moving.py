@@ -5,9 +5,10 @@ Knows what is planned and in hand; sends nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from handout_dask.books import READY, SENT, WAITING, NodeBook, RunBook
+from handout_dask.pins import ELSEWHERE
 
 Nodes = Mapping[str, NodeBook]
 Runs = Mapping[str, RunBook]
@@ -33,22 +34,87 @@ def move_from(
         if unable and name in run.able(i):
             continue
         together = run.spec.group.get(i, (i,))
-        if any(k in run.spec.pinned or run.state[k] == SENT for k in together):
+        if any(run.state[k] == SENT for k in together):
             continue
-        able = [run.able(k) for k in together]
-        choice = min(
-            (nodes[n] for n in set.intersection(*able) if is_due(nodes, n)),
-            key=lambda book: (not book.up, _load(book, runs), book.node.name),
-            default=None,
-        )
+        if not (_may_leave(run, together) if unable else _can_leave(run, together)):
+            continue
+        choice = _best(run, together, nodes, runs)
         if choice is None:
             continue
-        for k in together:
-            run.node[k] = choice.node.name
-            if run.state[k] in (WAITING, READY):
-                run.put(k)
+        _put(run, together, choice)
         touched.add(choice.node.name)
     return touched
+
+
+def shun(run: RunBook, i: int, nodes: Nodes, runs: Runs) -> bool:
+    """Let a function wait for a node that it doesn't shun and that is not left out.
+
+    With those that must share its node; returns whether it does now.
+    """
+    together = run.spec.group.get(i, (i,))
+    here = nodes.get(run.node[i])
+    if here is None or not any(_penalty(run, together, here)):
+        return False
+    if any(run.state[k] == SENT or k in run.bound for k in together):
+        return False
+    choice = _best(run, together, nodes, runs)
+    if choice is None or not _may_leave(run, together):
+        return False
+    if _penalty(run, together, choice) >= _penalty(run, together, here):
+        return False
+    _put(run, together, choice)
+    return True
+
+
+def _best(
+    run: RunBook, together: Sequence[int], nodes: Nodes, runs: Runs
+) -> NodeBook | None:
+    """The node that is best for functions that must share one; None if none can."""
+    able = [run.able(k) for k in together]
+    return min(
+        (nodes[n] for n in set.intersection(*able) if is_due(nodes, n)),
+        key=lambda book: (
+            not book.up, _penalty(run, together, book), _load(book, runs),
+            book.node.name,
+        ),
+        default=None,
+    )  # fmt: skip
+
+
+def _penalty(run: RunBook, together: Sequence[int], book: NodeBook) -> tuple[int, bool]:
+    """How bad a node is for functions that failed there, or elsewhere."""
+    shunned = [run.shunned[k] for k in together if k in run.shunned]
+    name = book.node.name
+    return max((x.index(name) + 1 for x in shunned if name in x), default=0), bool(
+        book.barred
+    )
+
+
+def _put(run: RunBook, together: Sequence[int], book: NodeBook) -> None:
+    for k in together:
+        run.node[k] = book.node.name
+        if run.state[k] in (WAITING, READY):
+            run.put(k)
+
+
+def _may_leave(run: RunBook, together: Sequence[int]) -> bool:
+    """Whether functions may leave a node that is there."""
+    return run.pinned.isdisjoint(together)
+
+
+def _can_leave(run: RunBook, together: Sequence[int]) -> bool:
+    """Whether functions, all or none, leave a node that is gone.
+
+    Those that are bound to it do if that is what they say; pins go with it.
+    """
+    pinned = [k for k in together if k in run.pinned]
+    if pinned and run.spec.when_lost(pinned[0]) == ELSEWHERE:
+        run.unpin(pinned)
+        return True
+    if pinned or together[0] not in run.spec.lost:
+        return not pinned
+    began = any(run.attempts[k] for k in together)
+    return not began or run.spec.lost[together[0]] == ELSEWHERE
 
 
 def move(run: RunBook, i: int, name: str) -> bool:

@@ -175,6 +175,25 @@ class Cluster:
     def __getitem__(self, name: str) -> Node:
         return self.nodes[self.index[name]]
 
+    def with_nodes(self, nodes: Iterable[Node]) -> Cluster:
+        """The same with these nodes; a new one's links are as the others' median.
+
+        Without any to go by they are as by default.
+        """
+        listed = list(nodes)
+        known = [self.index.get(node.name) for node in listed]
+        pairs = [(a, b) for a in range(len(listed)) for b in range(len(listed))]
+        links = []
+        for old, default in ((self.bandwidth, 125.0), (self.latency, 0.5)):
+            off = old[~np.eye(len(self), dtype=bool)]
+            new = np.full((len(listed),) * 2, np.median(off) if off.size else default)
+            for a, b in pairs:
+                i, j = known[a], known[b]
+                if i is not None and j is not None and i != j:
+                    new[a, b] = old[i, j]
+            links.append(new)
+        return Cluster(listed, *links, billing=self.billing, quantum=self.quantum)
+
     def __len__(self) -> int:
         return len(self.nodes)
 

@@ -6,7 +6,7 @@ modules can plan: ids are labels, code is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -326,6 +326,14 @@ class Outline:
             vars(out).pop(what, None)
         out.classes, out.option_class = classes, option_class
         out.declared = self.declared or self
+        return out
+
+    def freed(self, who: Collection[int]) -> Outline:
+        """The outline of the same functions, of which these have no pins any more."""
+        out = object.__new__(type(self))
+        vars(out).update(vars(self))
+        vars(out).pop("pinned", None)  # as it was computed
+        out.pins = {i: name for i, name in self.pins.items() if i not in who}
         return out
 
     # ---------------------------------------------------------------- pickling

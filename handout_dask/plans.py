@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from handout_dask.billing import bill
+from handout_dask.copies import with_copies
 from handout_dask.errors import AllocationError, GraphError
 from handout_dask.graph import Graph
 from handout_dask.node import Cluster, Node
@@ -299,7 +300,8 @@ def plan(
             "handout_dask.formats.nodes.read_nodes reads a file"
         )
     cluster = nodes if isinstance(nodes, Cluster) else Cluster(nodes)
-    return allocate(Problem(graph, cluster, network=network), allocator)
+    problem = with_copies(Problem(graph, cluster, network=network))
+    return allocate(problem, allocator)
 
 
 def allocate(problem: Problem, allocator: Any) -> Plan:

@@ -210,6 +210,11 @@ class Report:
         """How many attempts did not deliver."""
         return sum(row.failures for row in self.functions)
 
+    @property
+    def retries(self) -> int:
+        """How many attempts there were beyond the first of each function."""
+        return sum(max(row.attempts - 1, 0) for row in self.functions)
+
     def deviating(self, most: int = MOST) -> tuple[FunctionReport, ...]:
         """The functions whose run times differ most from the planned [s], most first.
 
@@ -228,7 +233,7 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """The whole report, ready for JSON; what is not known is None."""
         names = ["makespan", "planned_makespan", "ratio", "money", "planned_money"]
-        names += ["duration_ratio", "done", "moved", "failures"]
+        names += ["duration_ratio", "done", "moved", "failures", "retries"]
         return {
             **{name: getattr(self, name) for name in names},
             "allocator": self.plan.allocator,

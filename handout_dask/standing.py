@@ -79,7 +79,9 @@ class Reason:
         ``inputs``: functions that it reads, which are `others`. ``node``: its node,
         which is `what` (gone, paused, not there yet). ``slot``: a slot of its node; all
         are taken by `others`. ``room``: resources of its node that are `short`.
-        ``tracker``: the run's own tracker, `what`, refuses. ``turn``: its turn behind
+        ``tracker``: the run's own tracker, `what`, refuses. ``rest``: until it is tried
+        again, after `what`. ``alone``: others to end, for it runs alone on its node, or
+        one of them does. ``turn``: its turn behind
         `others`, for `what`. ``limit``: the run's max_concurrency, `what`. ``due``:
         nothing; it is sent at once.
     node : str
@@ -107,6 +109,8 @@ class Reason:
         until = "" if self.until is None else f" until {self.until:.6g} s"
         if self.kind == "due":
             return f"is sent to {self.node} next"
+        if self.kind == "rest":
+            return f"rests{until}"
         return f"waits{'' if self.kind == 'inputs' else f' for {self.node}'}{until}"
 
     @property
@@ -119,6 +123,8 @@ class Reason:
             "slot": f"its slots are taken: {names}",
             "room": f"too little is free of {'; '.join(map(str, self.short))}",
             "tracker": f"{self.what} refuses",
+            "rest": self.what,
+            "alone": f"{self.what} runs alone there; {names} runs there now",
             "turn": f"its turn is after {names}, {self.what}",
             "limit": f"of its run only {self.what} may run at once",
             "due": "nothing holds it back",

@@ -80,11 +80,15 @@ class Asked:
     def reason(self) -> Reason:
         """For what the function, which waits, does."""
         run, i = self._run, self._i
+        rest = run.rests.get(i)
+        if rest is not None:
+            until = rest.until - run.since
+            return Reason("rest", run.node[i], what=rest.why, until=until)
         if run.state[i] == WAITING:
             return self._inputs()
         name = run.node[i]
         book = self._books.nodes.get(name)
-        what = self._unserved(name)
+        what = self._books.refusal(run, i) or self._unserved(name)
         if book is None or what:
             return Reason("node", name, what=what or "not there")
         limit = run.spec.limit
@@ -92,6 +96,8 @@ class Asked:
             return Reason("limit", name, self._own(), what=str(limit))
         if book.is_full:
             return self._slot(book)
+        if self._books.resting.turn(book) is None:
+            return self._alone(book)
         return self._turn(book) or self._room(book) or Reason("due", name)
 
     def _inputs(self) -> Reason:
@@ -131,6 +137,14 @@ class Asked:
         )
         until = min((other.until for other in others), default=None)
         return Reason("slot", book.node.name, others, until=until)
+
+    def _alone(self, book: NodeBook) -> Reason:
+        """For whom it waits where nothing is sent, for one function runs alone."""
+        alone = (self._run.spec.token, self._i) in self._books.resting.loners
+        others = tuple(self._member(book, m) for m in (*book.running, *book.ahead))
+        until = max((other.until for other in others), default=None)
+        what = "it" if alone else "one"
+        return Reason("alone", book.node.name, others, what=what, until=until)
 
     def _turn(self, book: NodeBook) -> Reason | None:
         """Behind which function it has to wait for its turn, though a slot is free."""
@@ -258,8 +272,7 @@ class Asked:
         linger = book.lingering.get(member)
         if linger is not None:
             end = expected_end(linger.start, linger.seconds, now) - since
-            label = str(k) if run is None else _label(run, k)
-            return Other(label, self._of(run, token), TAKEN_BACK, end)
+            return Other(linger.label, self._of(run, token), TAKEN_BACK, end)
         assert run is not None
         begun = member in book.running
         start = run.start[k] if begun else now - run.since

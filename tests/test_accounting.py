@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handout_dask.books import DONE, FAILED, GONE, READY, SENT, WAITING, RunSpec
+from handout_dask.books import DONE, FAILED, GONE, READY, SENT, WAITING
 from handout_dask.choosing import blocking, is_tied
 from handout_dask.dispatch import Dispatcher
 from handout_dask.node import Node
+from handout_dask.runspec import RunSpec
 from handout_dask.standing import Reason
 from handout_dask.tracker import StaticTracker
 from handout_dask.waiting import Asked

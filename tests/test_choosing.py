@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handout_dask.books import READY, SENT, WAITING, NodeBook, RunBook, RunSpec
+from handout_dask.books import READY, SENT, WAITING, NodeBook, RunBook
 from handout_dask.choosing import (
     AHEAD_SECONDS,
     LEAST_SLIP,
@@ -19,6 +19,7 @@ from handout_dask.choosing import (
     choose_by_plan,
 )
 from handout_dask.node import Node
+from handout_dask.runspec import RunSpec
 
 ONE = [{"cpu": 1.0}]
 

@@ -48,3 +48,18 @@ def test_no_more_is_held_than_the_node_has_unless_it_is_declared():
     assert claims.of(1, SMALL)["memory"] == 400.0
     assert claims.of(0, Node("any"))["memory"] == 900.0
     assert claims.of(2, SMALL) == {"cpu": 1.0}
+
+
+def test_memory_of_a_gpu_is_claimed_alike_and_beside_that_of_the_host():
+    gpu = Node("gpu", {"memory": 1000, "gpus": 1, "gpu_memory": 400})
+    claims = Claims([0, 0], [{"cpu": 1.0, "gpu_memory": 100.0}])
+    claims.raise_memory(0, 300.0, False, "gpu_memory")
+    claims.raise_memory(0, 250.0, later=True)
+    claims.waits_again(0)
+    assert claims.of(0) == {"cpu": 1.0, "gpu_memory": 300.0, "memory": 250.0}
+    claims.raise_memory(1, 250.0, later=False)
+    claims.raise_memory(1, 300.0, False, "gpu_memory")
+    assert claims.need[0] == claims.need[1]
+    claims.raise_memory(1, 900.0, False, "gpu_memory")
+    assert claims.of(1)["gpu_memory"] == 900.0
+    assert claims.of(1, gpu) == {"cpu": 1.0, "gpu_memory": 400.0, "memory": 250.0}

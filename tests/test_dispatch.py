@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handout_dask.books import DONE, FAILED, GONE, READY, SENT, WAITING, RunSpec
+from handout_dask.books import DONE, FAILED, GONE, READY, SENT, WAITING
 from handout_dask.dispatch import Dispatcher, Send
 from handout_dask.node import Node
+from handout_dask.runspec import RunSpec
 from handout_dask.tracker import StaticTracker
 
 

@@ -43,7 +43,7 @@ def test_a_pair_is_producer_and_index_and_all_else_an_id(args, inputs):
         ({"kwargs": [1]}, "kwargs must be a dict with text keys, not [1]"),
         ({"kwargs": {1: 2}}, "kwargs must be a dict with text keys, not {1: 2}"),
         ({"cost": []}, "cost is an empty list of alternatives"),
-        ({"cost": 5}, "cost must be a mapping such as {'memory': 100}, not int"),
+        ({"cost": 5}, "cost must be a mapping such as {'memory': 100}, not 5"),
         ({"cost": [{}, 5]}, "cost must be a mapping"),
         ({"node": 5}, "node must be a node's name or with_function(id), not 5"),
         ({"retry": 3}, "retry must be a RetryPolicy, not 3"),

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import handout_dask as hd
-from handout_dask.books import DONE, READY, RunBook, RunSpec
+from handout_dask.books import DONE, READY, RunBook
 from handout_dask.errors import HandoutError
 from handout_dask.held import Held
 from handout_dask.holding import STAYS, Holding, needs
 from handout_dask.node import Cluster, Node
 from handout_dask.plans import allocate
+from handout_dask.runspec import RunSpec
 from handout_dask.scaling import Decision, Elastic, End, Expect, Lose, Start
 
 CHEAP, DEAR, DEARER = (

@@ -157,3 +157,16 @@ def test_malformed_links_and_billing_are_errors(links, text):
 
 def test_an_empty_cluster_is_a_cluster():
     assert (len(Cluster([])), Cluster([]).bandwidth.shape) == (0, (0, 0))
+
+
+def test_a_cluster_with_other_nodes_keeps_the_links_that_it_knows():
+    bandwidth = [[0, 10, 20], [30, 0, 40], [50, 60, 0]]
+    old = Cluster([Node(n) for n in "abc"], bandwidth, 2.0, billing="held", quantum=5)
+    new = old.with_nodes([Node("c"), Node("x"), Node("a", speed=2)])
+    assert [node.name for node in new.nodes] == ["c", "x", "a"]
+    assert (new["a"].speed, new.billing, new.quantum) == (2, "held", 5)
+    off = ~np.eye(3, dtype=bool)
+    assert new.bandwidth[off].tolist() == [35, 50, 35, 35, 20, 35]
+    assert set(new.latency[off]) == {2.0}
+    alone = Cluster([]).with_nodes([Node("a"), Node("b")])
+    assert alone.bandwidth[0, 1] == 125

@@ -14,9 +14,9 @@ from handout_dask.books import (
     SENT,
     WAITING,
     RunBook,
-    RunSpec,
 )
 from handout_dask.promised import promised
+from handout_dask.runspec import RunSpec
 
 STATES = (WAITING, READY, SENT, DONE, FAILED, GONE)
 INF = float("inf")

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 import handout_dask as hd
-from handout_dask.books import DONE, FAILED, GONE, RunSpec
+from handout_dask.books import DONE, FAILED, GONE
 from handout_dask.dispatch import Dispatcher
 from handout_dask.node import Node
+from handout_dask.runspec import RunSpec
 from handout_dask.standing import Elsewhere, Standing
 from handout_dask.tracker import StaticTracker
 from handout_dask.waiting import Asked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +28,11 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--nodes", help="TOML or JSON file: what to start, or declare")
     parser.add_argument("--allocator", default="time", help="default: time")
+    parser.add_argument(
+        "--journal",
+        metavar="FOLDER",
+        help="or URL, where results are kept, for `handout resume`",
+    )
     parser.add_argument(
         "--replay",
         choices=("sleep", "spin"),
@@ -59,17 +65,35 @@ def run(args: Namespace) -> int:
         )
     from handout_dask.runtime.executor import Executor
 
-    with Executor(args.cluster, nodes=args.nodes, allocator=args.allocator) as executor:
+    with Executor(
+        args.cluster,
+        nodes=args.nodes,
+        allocator=args.allocator,
+        journal=args.journal,
+    ) as executor:
         emulation = _speeds(executor) if args.replay else contextlib.nullcontext()
-        with emulation:
+        with emulation, _quiet_when_interrupted():
             made = executor.submit(graph, keep="sinks")
             if not args.json:
                 show_plan(made)
+                if args.journal is not None:
+                    print(f"run            {made.token}")
                 print(f"dashboard      {executor.dashboard_link}\n", flush=True)
                 follow(made)
             else:
                 made.wait()
             return finish(made, args.json)
+
+
+@contextlib.contextmanager
+def _quiet_when_interrupted() -> Iterator[None]:
+    """Ctrl-C ends the workers, too; that they can't be asked then is no news."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for name in ("distributed.scheduler", "distributed.nanny"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        raise
 
 
 def _without_code(graph: Graph) -> Any:

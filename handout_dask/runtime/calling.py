@@ -14,6 +14,8 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from handout_dask.errors import FunctionError
+from handout_dask.runtime.arrays import to_device, to_host
+from handout_dask.runtime.devices import Grant, on_device, prepare
 
 ENDS = 40  # frames of a deep traceback that are kept from either end
 
@@ -27,6 +29,9 @@ class Call(NamedTuple):
     indexes: tuple[tuple[str, Any] | None, ...] | None  # (producer, index) to cut here
     elsewhere: str  # who reads the result on another node, as text; "" is nobody
     limit: float | None = None  # [MB] of memory that it is held to in its own process
+    timeout: float | None = None  # [s] that it may take there
+    grant: Grant | None = None  # what it gets of a GPU
+    durable: Any = None  # how its result is kept, if it is
 
 
 class Cut(NamedTuple):
@@ -50,9 +55,16 @@ class Loaded(NamedTuple):
     code: Any
     args: list[Any]
     kwargs: dict[str, Any]
+    label: str = ""
+    grant: Grant | None = None
 
     def __call__(self) -> Any:
         """Call it; returns its result."""
+        if self.grant is not None:
+            return on_device(self.label, self.grant, self._call)
+        return self._call()
+
+    def _call(self) -> Any:
         result = self.code(*self.args, **self.kwargs)
         return asyncio.run(result) if inspect.iscoroutine(result) else result
 
@@ -70,7 +82,12 @@ def load(spec: Call, values: tuple[Any, ...]) -> Loaded:
             reader = f"function {spec.label}"
             spec_of = thawed(Cut(index[0], reader, index[1]))
             args[place] = element(spec_of, args[place])
-    return Loaded(code, [*args, *extra], kwargs)
+    if spec.grant is not None:
+        prepare()
+        args = [to_device(x) for x in args]
+    else:  # who got no GPU shall compute on none
+        args = [to_host(x) for x in args]
+    return Loaded(code, [*args, *extra], kwargs, spec.label, spec.grant)
 
 
 def _load(spec: Call, frozen: bytes, what: str) -> Any:

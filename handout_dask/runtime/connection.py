@@ -14,9 +14,11 @@ from distributed.protocol import pickle
 
 from handout_dask.errors import HandoutError
 from handout_dask.node import Cluster
+from handout_dask.runtime.adopting import Adopted
 from handout_dask.runtime.client import install
-from handout_dask.runtime.fleet import Fleet, check_elastic
+from handout_dask.runtime.fleet import Fleet, check_elastic, run_in
 from handout_dask.runtime.records import NAME
+from handout_dask.runtime.securing import check_given, security_of
 from handout_dask.runtime.supervisor import Supervisor
 from handout_dask.scaling import Elastic
 
@@ -28,16 +30,18 @@ class Connection:
 
     Parameters
     ----------
-    cluster : None, str, Client or Dask cluster
+    cluster : None, str, Client, Supervisor or Dask cluster
         None starts an embedded one, which ends with the connection.
     declared : Cluster, optional
         What the embedded nodes are, or what workers don't tell of themselves.
-    security : distributed.Security, optional
-        For a client that is made here.
+    security : bool or distributed.Security, optional
+        For a client that is made here, and for the embedded nodes.
     asynchronous : bool
         Whether it is opened by ``async with`` in a running event loop.
     elastic : Elastic, optional
         How nodes start and end by plan; default: they don't.
+    restart : RestartPolicy or dict, optional
+        Of the embedded nodes.
 
     Attributes
     ----------
@@ -46,7 +50,7 @@ class Connection:
     client : distributed.Client
         Given or made.
     supervisor : Supervisor or None
-        Of the embedded nodes.
+        Of the embedded nodes, or as given.
     """
 
     client: Client
@@ -58,15 +62,31 @@ class Connection:
         security: Any,
         asynchronous: bool,
         elastic: Elastic | None = None,
+        restart: Any = None,
     ) -> None:
+        self.supervisor: Supervisor | None = None
+        if isinstance(cluster, Adopted):
+            cluster = cluster.given
+        if isinstance(cluster, Supervisor):
+            self.supervisor, declared = cluster, declared or cluster.declared
+            security = security or cluster.security
+            if cluster.cluster.asynchronous and not asynchronous:
+                raise HandoutError(
+                    "an asynchronous Supervisor needs Executor(asynchronous=True)"
+                )
+        if restart is not None and cluster is not None:
+            raise HandoutError(
+                "restart is for nodes that are started here, not for a cluster that is "
+                "given; give it to the Supervisor"
+            )
         if elastic is not None:
-            check_elastic(cluster, declared)
+            check_elastic(None if self.supervisor else cluster, declared)
         self.id = uuid.uuid4().hex[:12]
         self.declared = declared
-        self.supervisor: Supervisor | None = None
-        self._elastic = elastic
+        self._elastic, self._restart = elastic, restart
         self._fleet: Fleet | None = None
-        self._given, self._security = cluster, security
+        check_given(security, cluster)
+        self._given, self._security = cluster, security_of(security, cluster)
         self._owns_client = not isinstance(cluster, Client)
         self._state = "new"
         self.asynchronous = asynchronous if self._owns_client else cluster.asynchronous
@@ -94,7 +114,7 @@ class Connection:
     async def _open_async(self) -> None:
         try:
             self._supervise()
-            if self.supervisor is not None:
+            if self.supervisor is not None and self.supervisor.cluster.asynchronous:
                 await self.supervisor.cluster
             self.client = self._connect()
             if self._owns_client:
@@ -112,6 +132,7 @@ class Connection:
                 security=self._security,
                 asynchronous=self.asynchronous,
                 first=self._first_nodes(),
+                restart=self._restart,
             )
 
     def _first_nodes(self) -> list[str] | None:
@@ -152,7 +173,9 @@ class Connection:
                 if monotonic() > until or self.client.status != "running":
                     raise
                 await asyncio.sleep(AGAIN)
-        if self.declared is not None and self.supervisor is None:
+        if self.supervisor is not None:
+            self.supervisor.joined(self)
+        elif self.declared is not None:
             await self._check_declared(self.declared)
         self.client.subscribe_topic(f"{NAME}/{self.id}", self._receive)
         if self._elastic is not None:
@@ -164,12 +187,27 @@ class Connection:
         assert self.declared is not None  # checked at the beginning
         if self.supervisor is not None:
             cluster, specs = self.supervisor.cluster, self.supervisor.specs
-            self._fleet = Fleet(cluster, self.declared, elastic, specs, given=False)
+            given = self._given is not None
+            self._fleet = Fleet(cluster, self.declared, elastic, specs, given=given)
         else:
-            given = self._given
-            cluster = given.cluster if isinstance(given, Client) else given
+            cluster = self._given
+            if isinstance(cluster, Client):
+                cluster = cluster.cluster
             self._fleet = Fleet(cluster, self.declared, elastic)
         await self._fleet.begin(self.client, self.id)
+
+    async def redeclare(self, declared: Cluster | None) -> None:
+        """The supervisor's nodes are others now."""
+        self.declared = declared
+        if self._state == "open" and self.client.status == "running":
+            await run_in(
+                self.client.loop,
+                self.client.scheduler.handout_join(
+                    owner=self.id,
+                    client=self.client.id,
+                    declared=pickle.dumps(declared),
+                ),
+            )
 
     async def _check_declared(self, declared: Cluster) -> None:
         """Some declared node must be a worker's, or all names are wrong."""
@@ -193,7 +231,7 @@ class Connection:
                 self.client.sync(self._leave)
         if self._owns_client and hasattr(self, "client"):
             self.client.close()
-        if self.supervisor is not None:
+        if self.supervisor is not None and self._given is None:
             self.supervisor.close()
         return None
 
@@ -204,7 +242,7 @@ class Connection:
                 await self._leave()
         if self._owns_client and hasattr(self, "client"):
             await self.client.close()
-        if self.supervisor is not None:
+        if self.supervisor is not None and self._given is None:
             await self.supervisor.close()
 
     async def _leave(self) -> None:
@@ -219,6 +257,8 @@ class Connection:
         """The result of a coroutine function, or, if asynchronous, its awaitable."""
         if self._state != "open":
             raise HandoutError(f"the executor is {self._state}; it can't be used")
+        if self.supervisor is not None and self.supervisor.error is not None:
+            raise self.supervisor.error
         return self.client.sync(method, *args)
 
     def __enter__(self) -> Self:

@@ -8,7 +8,7 @@ Beside plugin.py it touches the scheduler's internals; the seams here:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import time
 from typing import Any
 
@@ -45,6 +45,12 @@ class Detached:
         if run.keepsake is not None:
             keys = [run.key(i) for i in run.wanted]
             self._scheduler.client_desires_keys(keys=keys, client=_holder(run))
+
+    def clients(self, run: LiveRun, owners: Mapping[str, str]) -> list[str]:
+        """Who wants results of a run, and is there; nobody, if it is detached."""
+        known = [owners.get(reader, "") for reader in run.readers]
+        some = dict.fromkeys([run.cancelled_by, *known, _holder(run)])
+        return [client for client in some if client in self._scheduler.clients]
 
     def release(self, run: LiveRun) -> None:
         """Nobody wants the results of a detached run any more."""

@@ -29,6 +29,7 @@ from handout_dask.scaling import Decision, End, Expect, Lose
 logger = logging.getLogger(__name__)
 
 RPCS = ("elastic", "hold")
+GIVEN_UP = "handout-given-up"  # the topic of nodes that a supervisor has given up
 MOVING = 30.0  # s that results may take to be brought elsewhere from a node that ends
 
 
@@ -147,6 +148,12 @@ class Keeper(SchedulerPlugin):
             self._holding.stays(name, time())
             self._dispatcher.set_node(self._roster.node(name))
             self._sender.wake(name)
+
+    def log_event(self, topic: str, msg: Any) -> None:
+        """Word from a supervisor: nobody starts these nodes again."""
+        if topic == GIVEN_UP:
+            self._roster.final.update(msg["names"])
+            self._enact([Lose(name, msg["why"]) for name in msg["names"]])
 
     def joined(self, name: str) -> None:
         """A worker is there."""

@@ -10,7 +10,7 @@ Beside plugin.py it touches the scheduler's internals; the seams here:
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import time
+from time import localtime, strftime, time
 from typing import Any
 
 from distributed import Scheduler
@@ -32,7 +32,10 @@ def strand(
     scheduler: Scheduler, key: Any, node: str, gone: float, why: str = "",
     *, only: bool = True,
 ) -> None:  # fmt: skip
-    """Fail a parked function whose node, and any other for it, is gone for too long."""
+    """Fail a parked function whose node, and any other for it, is gone for too long.
+
+    It is gone for so long [s]; `why` says more of it.
+    """
     task = scheduler.tasks.get(key)
     if task is None or task.state != "no-worker":
         return  # it waits for a function that will fail, or be computed elsewhere
@@ -41,9 +44,13 @@ def strand(
         if only
         else f"on no node that is there; {node!r}, for which it was planned, is gone"
     )
+    since = time() - gone
     error = NodeLostError(
-        f"function {label_of(task)} can run {where} for {gone:.0f} s"
-        f"{': ' if why else ''}{why}"
+        f"function {label_of(task)} can run {where} since "
+        f"{strftime('%H:%M:%S', localtime(since))}, for {gone:.1f} s"
+        f"{': ' if why else ''}{why}",
+        node,
+        since,
     )
     raised = to_serialize(pickle.dumps(error))
     err(scheduler, key, f"handout-node-lost-{time()}", exception=raised)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import weakref
 from collections.abc import Hashable
 from dataclasses import replace
@@ -14,21 +13,26 @@ from distributed.protocol import pickle
 from handout_dask.accounts import resource_rows
 from handout_dask.allocators import get_allocator
 from handout_dask.allocators.effort import Effort
-from handout_dask.errors import AllocationError, HandoutError
-from handout_dask.explanation import Explanation, explain
+from handout_dask.errors import HandoutError
 from handout_dask.graph import Graph
 from handout_dask.node import Cluster
-from handout_dask.plans import allocate
+from handout_dask.pins import OnLost
 from handout_dask.retry import RetryPolicy
 from handout_dask.runtime.archive import Archive
 from handout_dask.runtime.run import Run
+from handout_dask.runtime.runfolder import Journal
 from handout_dask.runtime.submission import (
+    RESUMED,
     Turn,
+    check_on_failure,
     check_settings,
+    checked_grace,
+    checked_on_lost,
+    checked_timeout,
     declared_cluster,
     pickle_tracker,
 )
-from handout_dask.runtime.submitter import Submitter, offload
+from handout_dask.runtime.submitter import Submitter
 from handout_dask.scaling import Elastic
 from handout_dask.tracker import ResourceTracker
 
@@ -38,7 +42,7 @@ class Executor(Submitter):
 
     Parameters
     ----------
-    cluster : None, str, Client or Dask cluster
+    cluster : None, str, Client, Supervisor or Dask cluster
         None starts an embedded cluster on this host; otherwise an address, a Client or
         any cluster object. What the executor did not start it leaves as it was found.
     nodes : iterable of Node, Cluster, or path of a NODES file, optional
@@ -54,10 +58,17 @@ class Executor(Submitter):
     on_failure : {"finish", "stop", "ignore"}
         After a failure: finish what is independent, stop everything, or finish and let
         `execute` not raise.
+    on_lost : {"elsewhere", "fail"} or wait(seconds), optional
+        What functions that are pinned to a node do when it is gone, unless they say so
+        themselves; default: ``wait(10)``.
     max_concurrency : int, optional
         Functions of one run at once.
-    security : distributed.Security, optional
-        For the connection to the cluster.
+    restart : RestartPolicy, or dict of them by node, optional
+        When an embedded node that ended is started again; see `Supervisor`.
+    security : bool or distributed.Security, optional
+        For the connections to a cluster, and within an embedded one. True, for an
+        embedded one, encrypts them by credentials of its own (TLS); what that does not
+        cover is logged, and in SECURITY.md.
     adaptive : bool
         Whether what has not started is planned again when reality differs from the
         plan, and functions that are ready may go ahead of late ones. If not, each
@@ -80,11 +91,29 @@ class Executor(Submitter):
         not counted, and what they start neither. Costs milliseconds for each, and the
         time in which its inputs and its result are copied. Dask's `get_worker`,
         `get_client`, `worker_client` and `secede` don't work there, nor what needs
-        them.
-
+        them. Functions with a GPU stay where they are, and end so if CuPy's pools give
+        them more than their `gpu_memory`.
+    timeout : float, optional
+        Seconds that one attempt may run of functions that don't say it themselves; see
+        `Function`.
+    cancel_grace : float, optional
+        What is cancelled while it runs ends at once in a process of its own, but in a
+        thread it can't be ended. Seconds that such a thread may go on, before its
+        worker is started anew, when all others that run there have ended; until then it
+        holds what it claims. None: never. Default: 2, or ``handout.cancel-grace`` of
+        Dask's configuration.
     history : None, str, path or History, optional
         Where what functions took is kept across runs: a file, or any URL that fsspec
         knows; others may use it at the same time. None forgets it with the executor.
+    journal : None, str or path
+        A folder, or any URL of one that fsspec knows, which this client, the scheduler
+        and all workers reach: there runs are kept, a folder each, so that `resume` can
+        go on with them whatever died. Functions, results and what happened stay until
+        the folder is deleted. Costs a file for each result.
+    durable : {"all", "marked"}
+        With a journal, whose results are kept: those of all functions, or only of those
+        with ``durable=True``; what is not kept, a resumed run runs again if it needs
+        it.
 
     Examples
     --------
@@ -104,7 +133,9 @@ class Executor(Submitter):
         tracker: ResourceTracker | None = None,
         retry: RetryPolicy | None = None,
         on_failure: str = "finish",
+        on_lost: OnLost | None = None,
         max_concurrency: int | None = None,
+        restart: Any = None,
         security: Any = None,
         adaptive: bool = True,
         seed: int | None = None,
@@ -112,28 +143,39 @@ class Executor(Submitter):
         elastic: bool | Elastic = False,
         speculative: bool = False,
         enforce_memory: bool = False,
+        timeout: float | None = None,
+        cancel_grace: Any = "default",
         history: Any = None,
+        journal: Any = None,
+        durable: str = "all",
     ) -> None:
+        given = dict(locals())
         check_settings(on_failure, max_concurrency, retry)
         self.allocator = get_allocator(allocator)
         self._named = allocator if isinstance(allocator, str) else self.allocator
         if seed is not None and isinstance(self.allocator, Effort):
             self._named = self.allocator = replace(self.allocator, seed=seed)
         self.retry, self.on_failure = retry, on_failure
+        self.on_lost = checked_on_lost(on_lost)
         self.max_concurrency, self.adaptive = max_concurrency, bool(adaptive)
         self.speculative, self.enforce_memory = bool(speculative), bool(enforce_memory)
+        self.timeout = checked_timeout(timeout)
+        self.cancel_grace = checked_grace(cancel_grace)
         self._tracker = pickle_tracker(tracker)
         self._early: dict[str, list[dict[str, Any]]] = {}  # by token
+        self._journal = Journal.of(journal, durable)
         self._archive = Archive(history)
         self.history = self._archive.history
         self._runs: weakref.WeakValueDictionary[str, Run] = (
             weakref.WeakValueDictionary()
         )
         self._lock = asyncio.Lock()
+        declared = declared_cluster(nodes)
+        self._settings = {what: given[what] for what in RESUMED}
+        self._settings["nodes"] = declared if cluster is None else None
         super().__init__(
-            cluster, declared_cluster(nodes), security, asynchronous,
-            Elastic.of(elastic),
-        )  # fmt: skip
+            cluster, declared, security, asynchronous, Elastic.of(elastic), restart
+        )
 
     async def _cancel_all(self) -> None:
         for run in list(self._runs.values()):
@@ -204,6 +246,7 @@ class Executor(Submitter):
         *,
         priority: int = 0,
         weight: float = 1.0,
+        on_failure: str | None = None,
     ) -> Any:
         """Plan and start a graph; returns the Run at once.
 
@@ -220,6 +263,8 @@ class Executor(Submitter):
             Of runs that compete for a node those of higher priority go first.
         weight : float
             Runs of equal priority share nodes in proportion to their weights.
+        on_failure : {"finish", "stop", "ignore"}, optional
+            In place of the executor's, for this run.
 
         Raises
         ------
@@ -228,12 +273,30 @@ class Executor(Submitter):
         GraphError
             If a function can't be sent, or `keep` names one that does not exist.
         """
-        if detached and self.supervisor is not None:
+        if detached and self._given is None:
             raise HandoutError(
                 "detached=True needs a cluster that outlives this executor: give one"
             )
         turn = Turn.checked(priority, weight)
-        return self._do(self._submit, graph, keep, turn, bool(detached))
+        check_on_failure(on_failure or self.on_failure)
+        return self._do(self._submit, graph, keep, turn, bool(detached), on_failure)
+
+    def resume(
+        self,
+        run_id: str,
+        *,
+        journal: Any = None,
+        graph: Graph | None = None,
+        trust: bool = False,
+    ) -> Any:
+        """Go on with a run that is in a journal; returns the Run at once.
+
+        Parameters
+        ----------
+        run_id, journal, graph, trust
+            As for `handout_dask.resume`; the executor's own journal is looked at first.
+        """
+        return self._do(self._resume, run_id, journal, graph, trust)
 
     def attach(self, token: str) -> Any:
         """The Run of a detached run, by whomever it was submitted; see ``Run.token``.
@@ -264,6 +327,7 @@ class Executor(Submitter):
         keep: Any = "all",
         priority: int = 0,
         weight: float = 1.0,
+        on_failure: str | None = None,
     ) -> Any:
         """Plan and run a graph; returns the Run when all has ended.
 
@@ -275,13 +339,16 @@ class Executor(Submitter):
             Whether the first failure of a function is raised.
         keep : {"all", "sinks"} or iterable of ids
             Which results outlive their consumers.
-        priority, weight : int, float
+        priority, weight, on_failure : int, float, str
             As for `submit`.
         """
         turn = Turn.checked(priority, weight)
+        check_on_failure(on_failure or self.on_failure)
         if self.asynchronous:
-            return self._do(self._execute, graph, raise_on_error, keep, turn)
-        run: Run = self._do(self._submit, graph, keep, turn)
+            return self._do(
+                self._execute, graph, raise_on_error, keep, turn, on_failure
+            )
+        run: Run = self._do(self._submit, graph, keep, turn, False, on_failure)
         try:
             run.wait()
         except BaseException:  # Ctrl-C: what was begun here ends here
@@ -289,22 +356,6 @@ class Executor(Submitter):
             raise
         self._raise_first(run, raise_on_error)
         return run
-
-    async def _execute(
-        self, graph: Graph, raise_on_error: bool, keep: Any, turn: Turn
-    ) -> Run:
-        run = await self._submit(graph, keep, turn)
-        try:
-            await run._wait()
-        except BaseException:
-            await run._cancel()
-            raise
-        self._raise_first(run, raise_on_error)
-        return run
-
-    def _raise_first(self, run: Run, raise_on_error: bool) -> None:
-        if raise_on_error and self.on_failure != "ignore":
-            run._raise_first()
 
     async def _cluster(self) -> Cluster:
         state = await self.client.scheduler.handout_nodes(owner=self.id)
@@ -320,13 +371,3 @@ class Executor(Submitter):
         state = await self.client.scheduler.handout_usage(owner=self.id)
         observed = state["observed"]
         return {name: observed[name] for name in state["order"] if name in observed}
-
-    async def _explain(self, graph: Graph, id: Hashable) -> Explanation:
-        problem = await self._problem(graph)
-        graph[id]  # an unknown id is a KeyError here
-        planned = None
-        # Another function may fit nowhere, which is not this one's matter.
-        with contextlib.suppress(AllocationError):
-            made = await offload(lambda: allocate(problem, self._named))
-            planned = made[id].node
-        return explain(problem, id, planned)

@@ -1,8 +1,11 @@
-"""Failures: why functions of one run have no result, as exceptions. Knows no Dask."""
+"""Failures: why functions of one run have no result, as exceptions. No cluster."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
+
+from distributed.protocol import pickle
 
 from handout_dask.errors import FunctionError, RunCancelledError
 from handout_dask.events import FAILED
@@ -11,6 +14,7 @@ from handout_dask.runtime.calling import annotate
 from handout_dask.runtime.faults import rebuilt
 
 BLOCKED, GONE = "blocked", "gone"
+SHORT, MOST = 120, 8  # characters of an attempt's error; attempts that are told
 
 
 class Failures:
@@ -30,6 +34,7 @@ class Failures:
         self._plan, self._state, self._on_failure = plan, state, on_failure
         self._functions = plan.problem.functions
         self._of: dict[int, tuple[Any, ...]] = {}
+        self._tried: dict[int, list[str]] = {}
         self.first: int | None = None
 
     def __len__(self) -> int:
@@ -40,6 +45,25 @@ class Failures:
         self._of[i] = (*fault, node, attempt)
         if self.first is None:
             self.first = i
+
+    def __contains__(self, i: object) -> bool:
+        return i in self._of
+
+    def portable(self, i: int) -> tuple[Any, ...]:
+        """What `add` needs of function i, its exception and traceback as bytes."""
+        *_, text, node, attempt = self._of[i]
+        exception, frozen, trace = self.own(i), b"", None
+        with suppress(Exception):
+            bare = exception.with_traceback(None)
+            trace = pickle.dumps(self.own(i).__traceback__)
+            frozen = pickle.dumps(bare)
+        return frozen, trace, text, node, attempt
+
+    def tried(self, i: int, node: str, error: str) -> None:
+        """An attempt of function i did not deliver, and perhaps was not the last."""
+        line = " ".join(error.split())
+        short = line if len(line) <= SHORT else f"{line[:SHORT]}..."
+        self._tried.setdefault(i, []).append(f"{node!r} ({short})")
 
     def why(self, i: int, cancelled: bool) -> Exception | None:
         """Why function i has no result; None if it has, or has not ended."""
@@ -85,6 +109,10 @@ class Failures:
         vars(exception)["handout"] = (id, node, attempts)
         if attempts:
             note = f"function {id!r} failed on node {node!r}, attempt {attempts}"
+            before = self._tried.get(i, ())
+            if before:
+                more = f"{len(before) - MOST} more, " if len(before) > MOST else ""
+                note += f"; before: {more}{', '.join(before[-MOST:])}"
         else:
             note = f"function {id!r} was not started on node {node!r}"
         annotate(exception, note)

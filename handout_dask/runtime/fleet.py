@@ -180,15 +180,19 @@ class Fleet:
 
     async def _correct(self) -> None:
         """Let the cluster start and end what its specification says."""
-        loop = self.cluster.loop.asyncio_loop
-        if loop is asyncio.get_running_loop():
-            await asyncio.shield(self.cluster._correct_state())
-            return
 
         async def correct() -> None:
-            await self.cluster._correct_state()
+            await asyncio.shield(self.cluster._correct_state())
 
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(correct(), loop))
+        await run_in(self.cluster.loop, correct())
+
+
+async def run_in(loop: Any, work: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine gives, in the event loop of tornado's where it belongs."""
+    own = loop.asyncio_loop
+    if own is asyncio.get_running_loop():
+        return await work
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, own))
 
 
 def _specs_of(cluster: Any) -> dict[Any, Any]:

@@ -2,12 +2,12 @@
 
 Beside plugin.py it touches the scheduler's internals; the seams here:
 
-* ``TaskState.state``, ``dependents`` and ``suspicious``, as `transition` finds them;
-  the last counts against a task what its worker died of.
+* ``TaskState.state`` and ``dependents``, as `transition` finds them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import time
 from typing import Any
 
@@ -18,14 +18,16 @@ from handout_dask.dispatch import Dispatcher
 from handout_dask.holding import Holding
 from handout_dask.runtime.erring import fault_of
 from handout_dask.runtime.inputs import Inputs
+from handout_dask.runtime.journaling import Journals
 from handout_dask.runtime.keys import Keys
 from handout_dask.runtime.lingering import Lingering
 from handout_dask.runtime.process import EXECUTOR
 from handout_dask.runtime.records import NAME, LiveRun
 from handout_dask.runtime.replanner import Replanner
 from handout_dask.runtime.sender import Sender
-from handout_dask.runtime.suspecting import Suspects
+from handout_dask.setbacks import Attempt
 
+STOPPED = "a failure"  # who cancelled a run that stops at the first
 FLUSH = 0.05  # s for which records are gathered before they go to the client
 
 
@@ -49,6 +51,8 @@ class Follower:
     ----------
     suspects : Suspects
         What may have taken the memory of a node that died.
+    journals : Journals
+        Write what happens in runs that have one.
     """
 
     def __init__(
@@ -68,9 +72,9 @@ class Follower:
         self._keys, self._address = keys, address
         self._sender, self._inputs, self._replanner = sender, inputs, replanner
         self._holding, self._lingering = holding, lingering
-        self.suspects = Suspects(
-            dispatcher, lambda name: address.get(name) in scheduler.workers
-        )
+        self.journals = Journals(scheduler, runs, self._close)
+        self.stop: Callable[[LiveRun], None] = lambda run: None
+        self.dropped: Callable[[str], None] = lambda token: None
 
     def moved(
         self,
@@ -104,6 +108,9 @@ class Follower:
             self._sender.wake(books.ended(token, i, FAILED))
             if fault:
                 self._replanner.failed(run)
+                if run.spec.stops:
+                    run.cancelled_by = run.cancelled_by or STOPPED
+                    self._scheduler.loop.add_callback(self.stop, run)
         elif finish == "forgotten":
             self.gone(run, i)
             run.keys_left -= 1
@@ -125,14 +132,11 @@ class Follower:
 
     def _released(self, run: LiveRun, i: int, key: Any) -> None:
         """Run again, or no longer needed: park it, so that only the books send it."""
-        task, books = self._scheduler.tasks[key], self._dispatcher
+        books = self._dispatcher
         self._sender.park(key)
         if run.book.state[i] in ENDED:
             return
-        self.suspects.taken_back(run, i)
         name = run.book.node[i]
-        if (run.spec.token, i) in books.nodes[name].ahead and task.suspicious:
-            task.suspicious -= 1  # it did not run yet, so it killed nobody
         self._sender.wake(name, books.waiting(run.spec.token, i, lingers=True))
         self._scheduler.loop.add_callback(self._unneeded, run, i, key)
 
@@ -151,6 +155,8 @@ class Follower:
             self._record(run, i, "gone", {})
             books, token = self._dispatcher, run.spec.token
             self._sender.wake(books.ended(token, i, GONE, lingers=True))
+            if run.cancelled_by:
+                self._lingering.doom(run, i)
 
     def drop(self, token: str) -> None:
         """Close the books of a run."""
@@ -158,9 +164,17 @@ class Follower:
         if run is None:
             return
         self.flush(run)
+        self.journals.over(token)
         self._keys.drop(run)
         self._sender.wake(*self._dispatcher.drop_run(token))
         self._lingering.drop(run)
+        self.dropped(token)
+
+    def _close(self, token: str) -> None:
+        """Close the books of a run that is over, and is to be gone on with."""
+        run = self._runs[token]
+        self.drop(token)
+        self.unpark(run)
 
     def unpark(self, run: LiveRun) -> None:
         """Let Dask compute again what is kept, should it be lost now or later.
@@ -179,7 +193,19 @@ class Follower:
         if due:
             self._scheduler.transitions(due, f"handout-unpark-{time()}")
 
+    def awake(self, run: LiveRun, i: int) -> None:
+        """A function has rested, and waits for its node again."""
+        task = self._scheduler.tasks.get(run.key(i))
+        if task is not None and task.state == "no-worker":
+            self.moved(run, i, task.key, "waiting", "no-worker", {})
+
     # -------------------------------------------------------------------- records
+    def tried(self, run: LiveRun, i: int, attempt: Attempt) -> None:
+        """Note an attempt that did not deliver, after which there may be another."""
+        run.late.pop(i, None)
+        run.tried(i, attempt)
+        self.tell(run)
+
     def _record(
         self,
         run: LiveRun,
@@ -191,6 +217,7 @@ class Follower:
         """Note what happened for the client; returns the seconds that it took."""
         run.late.pop(i, None)
         seconds = run.record(i, outcome, about, fault)
+        self.journals.note(run, i)
         self.tell(run)
         return seconds
 

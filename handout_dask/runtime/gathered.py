@@ -14,7 +14,7 @@ import numpy as np
 from dask.utils import key_split
 
 from handout_dask.allocators.makespan import Time
-from handout_dask.books import RunBook, RunSpec
+from handout_dask.books import RunBook
 from handout_dask.costs import NO_COST, Cost, parse_cost
 from handout_dask.errors import CostError, UnsatisfiableError
 from handout_dask.held import Held
@@ -25,6 +25,7 @@ from handout_dask.node import Cluster, Node
 from handout_dask.outline import Outline
 from handout_dask.plans import allocate
 from handout_dask.problem import Problem
+from handout_dask.runspec import RunSpec
 from handout_dask.runtime.lower import Lowered
 from handout_dask.runtime.optimising import HANDOUT
 from handout_dask.runtime.records import LiveRun

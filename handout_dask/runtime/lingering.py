@@ -17,7 +17,7 @@ from typing import Any
 
 from distributed import Scheduler
 
-from handout_dask.books import Member
+from handout_dask.books import DONE, FAILED, Member
 from handout_dask.dispatch import Dispatcher
 from handout_dask.runtime.keys import Keys
 from handout_dask.runtime.probe import RUNNING
@@ -55,6 +55,7 @@ class Lingering:
         self._scheduler, self._dispatcher, self._runs = scheduler, dispatcher, runs
         self._keys, self._roster, self._sender = keys, roster, sender
         self._dropped: dict[Member, Any] = {}  # of runs that are gone, with their keys
+        self._doomed: dict[Member, float] = {}  # cancelled: [s] they may go on
         dispatcher.tells = self.tells
         handlers = scheduler.stream_handlers
         self._own = {op: self._wrapped(handlers[op]) for op in ENDS}
@@ -92,6 +93,31 @@ class Lingering:
             for member in book.lingering:
                 if member[0] == token:
                     self._dropped[member] = run.key(member[1])
+                    if run.book.state[member[1]] not in (DONE, FAILED):
+                        self.doom(run, member[1])
+
+    def doom(self, run: LiveRun, i: int) -> None:
+        """A function was cancelled: nobody wants what its threads go on with."""
+        if run.spec.grace is not None:
+            self._doomed[run.spec.token, i] = run.spec.grace
+
+    def cancelled(self) -> dict[str, list[tuple[float, float]]]:
+        """On which nodes cancelled functions go on: since when, how long they may."""
+        found: dict[str, list[tuple[float, float]]] = {}
+        left = {}
+        for name, book in self._dispatcher.nodes.items() if self._doomed else ():
+            for member, linger in book.lingering.items():
+                grace = self._doomed.get(member)
+                if grace is not None:
+                    left[member] = grace
+                    if linger.slot:
+                        found.setdefault(name, []).append((linger.since, grace))
+        self._doomed = left
+        return found
+
+    def is_ours(self, key: Any) -> bool:
+        """Whether a task is of one of our runs."""
+        return self._keys.run_of(key) is not None or key in self._dropped.values()
 
     def left(self, message: Any) -> None:
         """Word from a worker that a task left it without an end."""

@@ -7,7 +7,7 @@ compare.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +18,17 @@ from handout_dask.errors import GraphError
 from handout_dask.function import Function
 from handout_dask.graph import Graph, Links
 from handout_dask.retry import RetryPolicy
-from handout_dask.runtime.calling import Call, Cut
+from handout_dask.runtime.calling import Call
+from handout_dask.runtime.cutting import Cutter, cut_pays
+from handout_dask.runtime.devices import Grant
 from handout_dask.runtime.freezing import Freezer
 from handout_dask.runtime.process import EXECUTOR
-from handout_dask.runtime.runner import call, cut
+from handout_dask.runtime.runner import call
 
 MOST_LAYERS = 64
-CUT_PAYS = 5.0  # MB that needn't travel, for which an element is cut out just in case
 CUT = "cut-out"  # no function's label has a dash
+
+Durably = Callable[[Function], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,13 @@ class Lowered:
 def lowered(graph: Graph, resources: Iterable[str] | None = None) -> Lowered:
     """The graph for any Dask scheduler; made once, as long as nothing changes."""
     if resources is not None:
+        _refuse_timeouts(graph)
         limits = dict.fromkeys(resources, float("inf"))
         return lower(graph, graph.token, resources=limits)
     known: tuple[Any, Lowered] | None = graph._lowered
     if known is not None and known[0] is None:  # results, not tasks
         return known[1]
+    _refuse_timeouts(graph)
     declared = _declared_resources()
     if known is None or known[0] != declared:  # another cluster than the last time
         known = declared, lower(graph, graph.token, resources=declared)
@@ -81,10 +86,11 @@ def lower(
     node: Sequence[int] | None = None,
     option: Sequence[int] | None = None,
     resources: Mapping[str, float] | None = None,
-    retry: RetryPolicy | None = None,
     mobile: bool = False,
     enforce_memory: bool = False,
     own_process: bool = False,
+    timeout: float | None = None,
+    durable: Durably | None = None,
 ) -> Lowered:
     """Lower a graph.
 
@@ -102,15 +108,18 @@ def lower(
     resources : mapping, optional
         Demands to annotate as Dask worker resources, up to the most that one worker
         declares.
-    retry : RetryPolicy, optional
-        For functions without their own.
     mobile : bool
         Whether functions may leave their planned nodes: then elements of large results
         are cut out too that don't cross by plan.
     enforce_memory : bool
-        Whether functions that declare memory run in processes of their own, held to it.
+        Whether functions that declare memory run in processes of their own, held to it;
+        those that hold a GPU run on it as ever, and are held to their `gpu_memory`.
     own_process : bool
         Whether all functions do, held to nothing.
+    timeout : float, optional
+        Seconds for functions without their own; those with any do, too.
+    durable : callable, optional
+        ``durable(function)``: how its result is kept, None if it is not.
 
     Raises
     ------
@@ -121,16 +130,15 @@ def lower(
     functions = links.functions
     keys = tuple((f"{_label(f.name)}-{token}", i) for i, f in enumerate(functions))
     freeze = Freezer()
-    layout = _Layout(token, resources or {}, retry)
-    cutter = _Cutter(links, keys, f"{CUT}-{token}", node is not None)
+    layout = _Layout(token, resources or {}, node is not None)
+    cutter = Cutter(links, keys, f"{CUT}-{token}", node is not None)
     readers = _readers_elsewhere(links, node) if node is not None else {}
     for i, function in enumerate(functions):
-        _refuse_what_is_not_built(function)
         refs, indexes = [], []
         for a in range(links.ptr[i], links.ptr[i + 1]):
             u, at = links.producer[a], links.index[a]
             stays = node is not None and node[u] == node[i]
-            if at is None or (stays and not (mobile and _cut_pays(functions[u], at))):
+            if at is None or (stays and not (mobile and cut_pays(functions[u], at))):
                 refs.append(TaskRef(keys[u]))
                 frozen = None if at is None else freeze.index(function, at)
                 indexes.append(None if at is None else (repr(functions[u].id), frozen))
@@ -141,6 +149,9 @@ def lower(
         code = function.variant(chosen)
         cost = function.alternatives[chosen]
         limit = dict(cost.demand).get("memory") if enforce_memory else None
+        grant = Grant.of(cost, enforce_memory)
+        if grant is not None:  # its arrays stay where they are, in the node's process
+            limit = None
         spec = Call(
             repr(function.id),
             freeze.code(function, code),
@@ -148,8 +159,11 @@ def lower(
             tuple(indexes) if any(x is not None for x in indexes) else None,
             readers.get(i, ""),
             limit,
+            timeout if function.timeout is None else float(function.timeout),
+            durable=_durable(function, durable),
+            grant=grant,
         )
-        own = own_process or limit is not None
+        own = own_process or not (spec.limit is None and spec.timeout is None)
         layout.add(function, Task(keys[i], call, spec, *refs), own)
     cut_keys = []
     for u, task in cutter.tasks():
@@ -159,27 +173,26 @@ def lower(
     return Lowered(layout.finish(), keys, tuple(cut_keys), cuts)
 
 
-def _cut_pays(producer: Function, index: Any) -> bool:
-    """Whether much more would travel than an element, should its reader move."""
-    size = producer.alternatives[0].output_size
-    if not isinstance(size, Mapping):
-        return False
-    whole = sum(size.values())
-    return isinstance(index, Hashable) and whole - size.get(index, 0.0) > CUT_PAYS
-
-
-def _refuse_what_is_not_built(function: Function) -> None:
-    """Say so, instead of running without what was asked for."""
-    for what in ("timeout", "on_lost"):
-        if getattr(function, what) is not None:
-            raise GraphError(
-                f"function {function.id!r} has {what}={getattr(function, what)!r}, "
-                "which this version can't enforce yet; leave it out"
-            )
+def _durable(function: Function, durable: Durably | None) -> Any:
+    """How the result of a function is kept, if it is."""
+    if durable is not None:
+        return durable(function)
     if function.durable:
         raise GraphError(
-            f"function {function.id!r} is durable, but this version has no store yet"
+            f"function {function.id!r} is durable, but there is no journal to keep its "
+            "result in: run it by Executor(journal=folder or URL), or leave durable out"
         )
+    return None
+
+
+def _refuse_timeouts(graph: Graph) -> None:
+    """A worker without our probe has no processes of functions' own."""
+    for function in graph.links().functions:
+        if function.timeout is not None:
+            raise GraphError(
+                f"function {function.id!r} has timeout={function.timeout!r}, which "
+                "only an Executor can enforce; run it by one, or leave the timeout out"
+            )
 
 
 def _label(name: str) -> str:
@@ -215,43 +228,6 @@ def _readers_elsewhere(links: Links, node: Sequence[int]) -> dict[int, str]:
     return out
 
 
-class _Cutter:
-    """Collects the elements that are cut out of results, each once."""
-
-    def __init__(
-        self, links: Links, keys: Sequence[Hashable], prefix: str, crosses: bool
-    ) -> None:
-        self._links, self._keys, self._prefix = links, keys, prefix
-        self._crosses = crosses
-        self._numbers: dict[Any, int] = {}
-        self._wanted: list[tuple[int, Any, list[int]]] = []
-        self.producers: set[int] = set()
-
-    def key(self, u: int, index: Any, frozen: Any, reader: int) -> tuple[str, int]:
-        try:
-            number = self._numbers.setdefault(
-                (u, type(index), index), len(self._wanted)
-            )
-        except TypeError:  # a slice, a list: not hashable, so not shared
-            number = len(self._wanted)
-        if number == len(self._wanted):
-            self._wanted.append((u, frozen, []))
-            self.producers.add(u)
-        self._wanted[number][2].append(reader)
-        return (self._prefix, number)
-
-    def tasks(self) -> Iterable[tuple[int, Task]]:
-        functions = self._links.functions
-        for number, (u, index, readers) in enumerate(self._wanted):
-            names = ", ".join(repr(functions[i].id) for i in readers[:3])
-            more = f" and {len(readers) - 3} more" if len(readers) > 3 else ""
-            many = "functions" if len(readers) > 1 else "function"
-            producer = repr(functions[u].id)
-            spec = Cut(producer, f"{many} {names}{more}", index, self._crosses)
-            key = (self._prefix, number)
-            yield u, Task(key, cut, spec, TaskRef(self._keys[u]))
-
-
 class _Table:
     """An annotation that differs from key to key; Dask calls it for each."""
 
@@ -266,9 +242,9 @@ class _Layout:
     """Sorts tasks into layers of equal annotations."""
 
     def __init__(
-        self, token: str, resources: Mapping[str, float], retry: RetryPolicy | None
+        self, token: str, resources: Mapping[str, float], planned: bool
     ) -> None:
-        self._token, self._resources, self._retry = token, resources, retry
+        self._token, self._resources, self._planned = token, resources, planned
         self._numbers: dict[Any, int] = {}
         self._tasks: list[dict[Any, Task]] = []
         self._names: list[str] = []
@@ -276,7 +252,7 @@ class _Layout:
         self._layer_of: dict[Any, int] = {}
 
     def add(self, function: Function, task: Task, own: bool = False) -> None:
-        retry = function.retry or self._retry
+        retry = None if self._planned else function.retry  # by plan they are ours
         which = (function.name, *map(id, function.alternatives), retry, own)
         number = self._number(which, function.name)
         if not self._annotations[number]:
@@ -308,7 +284,8 @@ class _Layout:
         cost = costs[0] if len(costs) == 1 else costs
         out: dict[str, Any] = {"handout": {"cost": cost, "name": function.name}}
         demand = function.alternatives[0].demand
-        enforced = {k: need for k, need in demand if need <= self._resources.get(k, 0)}
+        have = self._resources
+        enforced = {k: need for k, need in demand if 0 < need <= have.get(k, 0)}
         if enforced:
             out["resources"] = enforced
         if retry is not None and retry.attempts > 1:

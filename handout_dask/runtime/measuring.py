@@ -13,8 +13,9 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
+
+from handout_dask.runtime.devices import watch_memory
 
 try:
     import resource
@@ -34,6 +35,7 @@ class Measures(NamedTuple):
     bytes_in: int | None  # [bytes] of what it reads, as Dask counts them
     gpu_peak_mb: float | None  # [MB] that CuPy's pools gave it, at most at once
     alone: bool = True  # no other function ran in its process meanwhile
+    gpu_seconds: float | None = None  # [s] that its stream took, as the device says
 
 
 def measures_of(about: Mapping[str, Any]) -> Measures | None:
@@ -49,6 +51,7 @@ class Used(NamedTuple):
     peak_mb: float | None
     gpu_peak_mb: float | None
     alone: bool
+    gpu_seconds: float | None = None
 
 
 class Mark:
@@ -100,7 +103,7 @@ class Meter:
                     other.peak = max(other.peak, peak)
             mark.held = self._memory.restart()
             self._open[id(mark)] = mark
-        mark.gpu = _watch_gpu()
+        mark.gpu = watch_memory()
         mark.cpu = self._clock()
         return mark
 
@@ -108,11 +111,12 @@ class Meter:
         """It ended, in the same thread."""
         cpu = self._clock() - mark.cpu
         gpu = None if mark.gpu is None else mark.gpu.done()
+        took = None if mark.gpu is None else mark.gpu.seconds
         with self._lock:
             assert self._memory is not None
             peak = max(mark.peak, self._memory.peak())
             del self._open[id(mark)]
-        return Used(cpu, max(0, peak - mark.held) / MB, gpu, mark.alone)
+        return Used(cpu, max(0, peak - mark.held) / MB, gpu, mark.alone, took)
 
 
 class _Memory:
@@ -126,12 +130,12 @@ class _Memory:
 
     def restart(self) -> int:
         """The bytes held; the peak is counted from here."""
-        self._highest = _maximum()
+        self._highest = maximum()
         return int(self._process.memory_info().rss)
 
     def peak(self) -> int:
         """The most bytes held since, as far as is known."""
-        now, highest = int(self._process.memory_info().rss), _maximum()
+        now, highest = int(self._process.memory_info().rss), maximum()
         return max(now, highest) if highest > self._highest else now
 
 
@@ -148,18 +152,18 @@ class _ProcMemory(_Memory):
         self.restart()
         # Asked by getrusage the kernel makes no text, but it may know of more: what the
         # process held that began this one.
-        known = _maximum()
+        known = maximum()
         self._floor = known if known > self._told() + MB else 0
 
     def restart(self) -> int:
         os.pwrite(self._clear, b"5", 0)
-        held = _maximum()
+        held = maximum()
         if held > self._floor:
             return held
         return int(os.pread(self._statm, 256, 0).split(None, 2)[1]) * self._page
 
     def peak(self) -> int:
-        highest = _maximum()
+        highest = maximum()
         return highest if highest > self._floor else self._told()
 
     def _told(self) -> int:
@@ -168,7 +172,7 @@ class _ProcMemory(_Memory):
         return max(_kilobytes(text, b"VmHWM:"), _kilobytes(text, b"VmRSS:")) * 1024
 
 
-def _maximum() -> int:
+def maximum() -> int:
     """The most bytes that this process held, as the system has it."""
     if resource is None:  # Windows
         return 0
@@ -192,49 +196,3 @@ def _whole_time() -> float:
     """CPU seconds of this process and of those that it started and waited for."""
     children = os.times()
     return time.process_time() + children.children_user + children.children_system
-
-
-# ----------------------------------------------------------------------------- GPU
-def _watch_gpu() -> Any:
-    """Watch what CuPy gives this thread, if it is loaded here; else None."""
-    cupy = sys.modules.get("cupy")
-    if cupy is None:
-        return None
-    with suppress(Exception):  # it is being loaded, or has no device
-        return _watch_class(cupy)()
-    return None
-
-
-_watch_classes: dict[int, Any] = {}
-
-
-def _watch_class(cupy: Any) -> Any:
-    made = _watch_classes.get(id(cupy))
-    if made is None:
-
-        class Watch(cupy.cuda.memory_hook.MemoryHook):
-            """Counts what the pools give; CuPy keeps hooks by thread."""
-
-            name = "handout"
-
-            def __init__(self) -> None:
-                self._sizes: dict[Any, int] = {}
-                self._now = self._most = 0
-                self.__enter__()
-
-            def malloc_postprocess(self, **about: Any) -> None:
-                self._sizes[about["pmem_id"]] = about["mem_size"]
-                self._now += about["mem_size"]
-                self._most = max(self._most, self._now)
-
-            def free_postprocess(self, **about: Any) -> None:
-                # What was there before the function began is not its own.
-                self._now -= self._sizes.pop(about["pmem_id"], 0)
-
-            def done(self) -> float | None:
-                """The most megabytes at once; None if it took none."""
-                self.__exit__(None, None, None)
-                return self._most / MB if self._most else None
-
-        made = _watch_classes[id(cupy)] = Watch
-    return made

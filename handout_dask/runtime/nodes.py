@@ -74,8 +74,9 @@ class Finds:
     """What workers found on their hosts, made comparable.
 
     A device is the first worker's that found it, until that is gone: others on the host
-    would take its memory for theirs too. Speeds are relative to the first host that
-    was calibrated; hosts that differ by less than `ALIKE` are one kind, of one speed.
+    would take its memory for theirs too; but it is `parted` among those that are
+    declared to have CUDA. Speeds are relative to the first host that was calibrated;
+    hosts that differ by less than `ALIKE` are one kind, of one speed.
     """
 
     def __init__(self) -> None:
@@ -97,6 +98,17 @@ class Finds:
             self._rates.append(rate)
         return before != (True, self.of(name))
 
+    def sharing(self, name: str) -> list[str]:
+        """The nodes that found the same device as a node, which is one of them."""
+        device = self._found.get(name, {}).get("device")
+        found = self._found.items()
+        return [n for n, x in found if device and x.get("device") == device]
+
+    def device_memory(self, name: str) -> float | None:
+        """MB of the device that a node found, whoever owns it."""
+        memory: float | None = self._found.get(name, {}).get("gpu_memory")
+        return memory
+
     def knows(self, name: str) -> bool:
         """Whether a node has told what it found."""
         return name in self._found
@@ -105,9 +117,9 @@ class Finds:
         """MB of the node's own device, if any; its speed, 1.0 if unknown."""
         found = self._found.get(name, {})
         device, rate = found.get("device"), found.get("rate")
-        owns = device is not None and self._owner.get(device) == name
         alike = [x for x in self._rates if rate is not None and _are_alike(rate, x)]
         speed = round(alike[0] / self._rates[0], 2) if alike else 1.0
+        owns = device is not None and self._owner.get(device) == name
         return found.get("gpu_memory") if owns else None, speed
 
     def forget(self, name: str) -> None:
@@ -119,6 +131,19 @@ class Finds:
 
 def _are_alike(rate: float, other: float) -> bool:
     return max(rate, other) <= min(rate, other) * (1 + ALIKE)
+
+
+def parted(nodes: Iterable[Node], memory: float) -> dict[str, float]:
+    """What each of the nodes that share a device has of its memory [MB].
+
+    What it declares, or an equal part of what the others leave; proportionally less
+    where they declare more than there is.
+    """
+    declared = {node.name: node.capacity("gpu_memory") for node in nodes}
+    given = sum(declared.values())
+    rest = max(0.0, memory - given) / max(1, [*declared.values()].count(0))
+    scale = min(1.0, memory / given) if given else 1.0
+    return {name: mb * scale if mb else rest for name, mb in declared.items()}
 
 
 def cluster_of(

@@ -23,8 +23,9 @@ from distributed import Scheduler
 
 from handout_dask.dispatch import Dispatcher
 from handout_dask.observed import Sample, Usable, own_use
+from handout_dask.runtime.filling import Filling
 from handout_dask.runtime.probe import ASK, FOUND, SAMPLE, put_probes
-from handout_dask.runtime.records import NAME
+from handout_dask.runtime.records import NAME, LiveRun
 from handout_dask.runtime.replanner import Replanner
 from handout_dask.runtime.roster import Roster
 from handout_dask.runtime.sender import Sender
@@ -45,8 +46,9 @@ class Observer:
     ----------
     scheduler : distributed.Scheduler
         Whose workers tell.
-    dispatcher, tracker, roster : Dispatcher, LiveTracker, Roster
-        The nodes; what is told of what they use, and of what they have.
+    dispatcher, runs, tracker, roster : Dispatcher, dict, LiveTracker, Roster
+        The nodes; live runs by token; what is told of what nodes use, and of what they
+        have.
     sender, replanner : Sender, Replanner
         Are told of nodes whose capacity has changed.
     renew : callable
@@ -57,6 +59,7 @@ class Observer:
         self,
         scheduler: Scheduler,
         dispatcher: Dispatcher,
+        runs: dict[str, LiveRun],
         tracker: LiveTracker,
         roster: Roster,
         sender: Sender,
@@ -69,6 +72,7 @@ class Observer:
         self._roster, self._sender, self._replanner = roster, sender, replanner
         self._renew = renew
         replanner.limits = tracker.limits
+        self._filling = Filling(scheduler, dispatcher, runs, roster, replanner)
         self._usable = Usable()
         self._samples: dict[str, Sample] = {}
         self._told: dict[str, dict[str, float]] = {}  # by node, what it uses
@@ -90,7 +94,7 @@ class Observer:
 
     async def ready(self) -> None:
         """Wait until nodes that nobody declares have told what they found."""
-        names = [n for n in self._roster.address if self._roster.declared(n) is None]
+        names = [*filter(self._roster.is_undeclared, self._roster.address)]
         if self._begun is not None and not all(map(self._roster.finds.knows, names)):
             await asyncio.wait([self._begun], timeout=PATIENCE)
 
@@ -105,7 +109,8 @@ class Observer:
         if name is None or not self._roster.finds.tell(name, found):
             return
         before = self._roster.node(name)
-        self._renew(address)
+        for mate in {*self._roster.sharing(name), name}:  # parts may be other ones now
+            self._renew(self._roster.address[mate])
         node = self._roster.node(name)
         if node.speed != before.speed:  # what it was slow by was of the other speed
             self._replanner.history.relax(name)
@@ -115,12 +120,14 @@ class Observer:
     # -------------------------------------------------------------------- looking
     def look(self, now: float) -> None:
         """Take in what has been told since the last look."""
+        self._filling.look(now)
         news = False
         for address, name in list(self._roster.names.items()):
             ws = self._scheduler.workers.get(address)
             told = ws.metrics.get(NAME) if ws is not None else None
-            if told and SAMPLE in told:
+            if told and FOUND in told:
                 self._take_found(address, told[FOUND])
+            if told and SAMPLE in told:
                 news |= self._take(name, told[SAMPLE], ws.metrics)
         for name in self._samples.keys() - self._roster.address.keys():
             del self._samples[name], self._told[name]
@@ -207,6 +214,10 @@ class Observer:
         token, i = claim[:2]
         run = self._dispatcher.runs.get(token)
         outline = None if run is None else run.spec.outline
+        book = self._dispatcher.nodes.get(claim[2]) if len(claim) > 2 else None
+        linger = None if book is None else book.lingering.get((token, i))
+        if outline is None and linger is not None:
+            return str(token), linger.title, linger.label
         if outline is None:
             return str(token), None, str(i)
         return str(token), outline.title, outline.labels[i]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -70,6 +71,15 @@ def receive(fd: int) -> list[bytearray]:
     """Read frames; waits for them."""
     count = _number(fd)
     return [_read(fd, size) for size in [_number(fd) for _ in range(count)]]
+
+
+def has_word(fd: int) -> bool:
+    """Whether there is something to read."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return any(event & select.POLLIN for _, event in poll.poll(0))
 
 
 def _number(fd: int) -> int:

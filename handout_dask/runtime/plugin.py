@@ -7,7 +7,6 @@ its seams at its head; those here:
 * ``Scheduler.handlers`` takes our RPCs.
 * ``Scheduler.client_releases_keys`` and ``report`` cancel what has not ended.
 * ``Scheduler._broker`` sends records to executors, and forgets those of one that left.
-* ``TaskState.suspicious`` is taken back for functions that had not started.
 """
 
 from __future__ import annotations
@@ -31,12 +30,14 @@ from handout_dask.runtime.detached import Detached
 from handout_dask.runtime.elastic import Keeper
 from handout_dask.runtime.explaining import Explainer
 from handout_dask.runtime.follower import Follower
+from handout_dask.runtime.guarding import Guard
 from handout_dask.runtime.inputs import Inputs
 from handout_dask.runtime.keys import Keys
 from handout_dask.runtime.lingering import Lingering
 from handout_dask.runtime.observing import Observer
 from handout_dask.runtime.probe import LEFT, take_probes
 from handout_dask.runtime.records import NAME, LiveRun
+from handout_dask.runtime.recovering import Recovering
 from handout_dask.runtime.replanner import Replanner
 from handout_dask.runtime.roster import Roster
 from handout_dask.runtime.runner import STARTED
@@ -78,26 +79,17 @@ class HandoutPlugin(SchedulerPlugin):
         for what in RPCS:
             scheduler.handlers[f"handout_{what}"] = getattr(self, f"rpc_{what}")
         self.inputs = Inputs(
-            scheduler,
-            self.keys.run_of,
-            self._arrived,
-            self.names,
-            self.roster.traffic,
-            self._stay,
-        )
+            scheduler, self.keys.run_of, self._arrived, self.names,
+            self.roster.traffic, self._stay,
+        )  # fmt: skip
         self.inputs.start()
         self.sender = Sender(
             scheduler, self.dispatcher, self.runs, self.address, self.inputs
         )
         self.replanner = Replanner(
-            self.dispatcher,
-            self.runs,
-            self.roster,
-            self._is_running,
-            self._revised,
-            lambda run: self.follower.tell(run),
-            scheduler.loop,
-        )
+            self.dispatcher, self.runs, self.roster, self._is_running, self._revised,
+            lambda run: self.follower.tell(run), scheduler.loop,
+        )  # fmt: skip
         self.lingering = Lingering(
             scheduler, self.dispatcher, self.runs, self.keys, self.roster, self.sender
         )
@@ -106,6 +98,7 @@ class HandoutPlugin(SchedulerPlugin):
             self.sender, self.inputs, self.replanner, self.roster.holding,
             self.lingering,
         )  # fmt: skip
+        self.follower.stop = self._cancel
         self.detached = Detached(scheduler, self.runs, self.follower.flush)
         scheduler.handlers["handout_attach"] = self.detached.rpc_attach
         scheduler.handlers["handout_runs"] = self.detached.rpc_runs
@@ -120,7 +113,7 @@ class HandoutPlugin(SchedulerPlugin):
         for address in scheduler.workers:
             self.add_worker(scheduler, address)
         self.observer = Observer(
-            scheduler, self.dispatcher, tracker, self.roster, self.sender,
+            scheduler, self.dispatcher, self.runs, tracker, self.roster, self.sender,
             self.replanner, lambda address: self.add_worker(scheduler, address),
         )  # fmt: skip
         self.watch = Watch(
@@ -139,10 +132,14 @@ class HandoutPlugin(SchedulerPlugin):
         )  # fmt: skip
         self.watch.start()
         self.observer.begin()
+        self.guard = Guard(self)
+        self.watch.renewer.give_up = self.guard.give_up
+        self.recovering = Recovering(self)
 
     async def close(self) -> None:
         """Leave the scheduler as it was found."""
         self.closing = True
+        self.recovering.stop()
         self.watch.stop()
         self.adopter.stop()
         self.keeper.stop()
@@ -152,6 +149,8 @@ class HandoutPlugin(SchedulerPlugin):
         self.explainer.stop()
         self.lingering.stop()
         self.inputs.stop()
+        self.follower.journals.stop()
+        await self.guard.stop()
         await self.observer.stop()
         await take_probes(self.scheduler)
 
@@ -246,10 +245,9 @@ class HandoutPlugin(SchedulerPlugin):
         """A worker is gone: its functions move, or wait for its name to return."""
         self.inputs.forget_worker(worker)
         name = self.roster.remove(worker, time())
-        if name is not None:
-            self.follower.suspects.lost(name)
         if name is not None and not self.keeper.left(name):
             self.sender.wake(*self.dispatcher.lose_node(name))
+            self.watch.lost(name)
             self.replanner.changed(f"node {name} lost")
 
     def _is_running(self, name: str) -> bool:
@@ -297,6 +295,7 @@ class HandoutPlugin(SchedulerPlugin):
         run.keepsake, run.wanted = keepsake, wanted or []
         self.runs[run.spec.token] = run
         self.keys.add(run)
+        self.recovering.meet(run)
         self.replanner.shared(run)
 
     async def rpc_cancel(self, token: str, client: str) -> None:
@@ -307,16 +306,18 @@ class HandoutPlugin(SchedulerPlugin):
             self._cancel(run)
 
     def _cancel(self, run: LiveRun) -> None:
-        client, stimulus = run.cancelled_by, f"handout-cancel-{time()}"
         left = [i for i, s in enumerate(run.book.state) if s not in ENDED]
         keys = [run.key(i) for i in left]
-        if client not in self.scheduler.clients or not keys:
+        clients = self.detached.clients(run, self.owners)
+        if not clients or not keys:
             return
         if keys[0] not in self.scheduler.tasks:
             return  # the graph is on its way; `update_graph` comes back here
-        self.scheduler.client_releases_keys(keys, client, stimulus)
+        stimulus = f"handout-cancel-{time()}"
         message = {"op": "cancelled-keys", "keys": keys, "reason": "cancelled"}
-        self.scheduler.report({**message, "msg": ""}, client=client)
+        for client in clients:
+            self.scheduler.client_releases_keys(keys, client, stimulus)
+            self.scheduler.report({**message, "msg": ""}, client=client)
         for i in left:  # Dask forgets none that a failed one depends on
             self.follower.gone(run, i)
 

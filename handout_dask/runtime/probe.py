@@ -6,6 +6,7 @@ left it without an end that the scheduler hears of.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import suppress
 from typing import Any
@@ -16,16 +17,24 @@ from distributed.protocol import pickle
 
 from handout_dask.runtime.cuda import usage
 from handout_dask.runtime.detection import Detection
+from handout_dask.runtime.evicting import Evicting
+from handout_dask.runtime.lastwords import Keeping
+from handout_dask.runtime.nannying import REACH, words_of
 from handout_dask.runtime.process import EXECUTOR, OwnProcesses
+from handout_dask.runtime.reaching import Reaching
 from handout_dask.runtime.records import NAME
 from handout_dask.runtime.sampling import Sampler
+from handout_dask.runtime.spilling import Spilling
 
 logger = logging.getLogger(__name__)
 
 LEFT = "handout-left"  # the topic on which a worker says that a key left it
+OVERDUE = "overdue"  # in what a worker tells: from where something does not come
 RUNNING = "running"  # in what a worker tells: keys of what has a thread there
 SAMPLE, FOUND = "sample", "found"  # ditto: what it uses; what it has, undeclared
+DISK = "disk"  # ditto: how full its memory and its disk are
 ASK = "handout_found"  # the RPC of a worker that says what it has, at once
+SEEKS = 20  # heartbeats on which it is looked for where last words are kept
 # States in which a worker has a task that it was sent, and has not ended.
 HELD = frozenset(
     ("waiting", "ready", "constrained", "executing", "long-running", "cancelled")
@@ -43,30 +52,49 @@ class Probe(WorkerPlugin):
         self.worker = worker
         self._sampler, self._detection = Sampler(), Detection()
         self._sequence = 0
-        self._processes = OwnProcesses(worker)
+        self._processes, self._spilling = OwnProcesses(worker), Spilling(worker)
         worker.executors[EXECUTOR] = self._processes
         worker.metrics[NAME] = self._metrics
         worker.handlers[ASK] = self._detection.found
+        self._keeping = Keeping(words_of(worker.nanny)) if worker.nanny else None
+        self._reaching = Reaching(worker)
+        self._evicting = Evicting(worker)
 
     def teardown(self, worker: Worker) -> None:
         """Leave the worker as it was found."""
         worker.metrics.pop(NAME, None)
         worker.executors.pop(EXECUTOR, None)
         self._processes.shutdown(wait=False)
+        self._spilling.stop()
         worker.handlers.pop(ASK, None)
+        self._reaching.stop()
+        self._evicting.stop()
+        if self._keeping is not None:
+            self._keeping.stop()
 
     def _metrics(self, worker: Worker) -> dict[str, Any]:
         """What travels on each heartbeat; msgpack has to take it."""
         self._sequence += 1
+        if self._keeping is not None and self._sequence < SEEKS:
+            self._keeping.seek()
+        told = {"sequence": self._sequence, RUNNING: list(worker.active_keys)}
+        parts = {
+            SAMPLE: self._sample, FOUND: self._detection.found,
+            DISK: self._spilling.told, OVERDUE: self._reaching.overdue,
+        }  # fmt: skip
+        for what, ask in parts.items():
+            try:
+                told[what] = ask()
+            except Exception:  # what can't be had must not take the others along
+                logger.debug("No %s", what, exc_info=True)
+        return told
+
+    def _sample(self) -> dict[str, Any]:
         sample, device = self._sampler.sample(), self._detection.device
-        if device is not None and "gpu_utilization" not in worker.monitor.quantities:
-            sample = {**sample, "device": usage(device)}
-        return {
-            "sequence": self._sequence,
-            RUNNING: list(worker.active_keys),
-            SAMPLE: sample,
-            FOUND: self._detection.found(),
-        }
+        quantities = self.worker.monitor.quantities
+        if device is not None and "gpu_utilization" not in quantities:
+            return {**sample, "device": usage(device)}
+        return sample
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
         """Tell when a task leaves that did not end: its thread, if any, is free.
@@ -93,4 +121,4 @@ async def put_probes(scheduler: Scheduler) -> None:
 async def take_probes(scheduler: Scheduler) -> None:
     """Take the probes away again."""
     with suppress(Exception):
-        await scheduler.unregister_worker_plugin(None, NAME)
+        await asyncio.wait_for(scheduler.unregister_worker_plugin(None, NAME), REACH)

@@ -6,35 +6,28 @@ such a process can be ended at once, can't take its node down, and is measured e
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 from concurrent.futures import Executor, Future
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
 from distributed import Reschedule
-from distributed.protocol import pickle
 
-from handout_dask.errors import FunctionError, ResourceExhaustedError
-from handout_dask.runtime.calling import Call, text_of
-from handout_dask.runtime.measuring import MB, Measures
-from handout_dask.runtime.pipes import ClosedError, frames_of, loads, receive, send
-from handout_dask.runtime.process_child import Answer, Begun, Ended, Request
+from handout_dask.errors import (
+    FunctionCrashedError,
+    FunctionTimeoutError,
+    ResourceExhaustedError,
+    UndeliverableError,
+)
+from handout_dask.runtime.calling import Call
+from handout_dask.runtime.child import Child, Death
+from handout_dask.runtime.evidence import allowed_mb, kills
+from handout_dask.runtime.measuring import Measures
+from handout_dask.runtime.pipes import ClosedError
+from handout_dask.runtime.process_child import Answer, Request
 
 EXECUTOR = "handout"  # its name among a worker's executors
-BLOATED = 100.0  # MB that functions may leave behind in a process
-POLL = 0.01  # s between looks at what a function holds that has a limit
-PIPE = 2**20  # bytes that a pipe takes before who writes must wait
-BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from handout_dask.runtime.process_child import main; main(int(sys.argv[2]))"
-)
-
 _local = threading.local()
 
 
@@ -53,11 +46,17 @@ class Own:
         Where it runs.
     key : object
         Its Dask key.
+
+    Attributes
+    ----------
+    fault : dict or None
+        What the process told of an exception that the function raised.
     """
 
     def __init__(self, worker: Any, key: Any) -> None:
         self.worker, self.key = worker, key
         self.slot: Slot | None = None
+        self.fault: dict[str, Any] | None = None  # what it failed of, told there
         self._lock = threading.Lock()
         self._child: Child | None = None
         self._cancelled = False
@@ -69,41 +68,94 @@ class Own:
             if self._child is not None:
                 self._child.kill()
 
-    def run(self, spec: Call, values: tuple[Any, ...]) -> tuple[Any, Measures]:
+    def run(
+        self, spec: Call, values: tuple[Any, ...], attempt: int = 1
+    ) -> tuple[Any, Measures]:
         """Make the call in the process; returns the result and what was measured."""
-        assert self.slot is not None
-        child = self.slot.child_now()
-        with self._lock:
-            if self._cancelled:
-                raise Reschedule
-            self._child = child
-        try:
-            answer, result = child.ask(Request(spec), values)
-        except FunctionError:
-            raise
-        except ClosedError:
-            code = self.slot.end_child()
-            if self._cancelled:  # nobody waits for it, or it begins anew elsewhere
-                raise Reschedule from None
-            if child.over is not None:
-                raise self._exhausted(spec, child.over) from None
-            raise FunctionError(
-                f"the process of function {spec.label} ended while it ran: {code}"
-            ) from None
-        except BaseException:  # it may be anywhere in what it has to say
-            self.slot.end_child()
-            raise
-        finally:
-            with self._lock:
-                self._child = None
+        answer, result = self._ask(Request(spec, attempt), values)
+        self.fault = answer.fault
         if answer.exhausted:
-            raise self._exhausted(spec, answer.peak_mb, answer.error) from answer.error
+            error = self._over(spec, answer.peak_mb, answer.error)
+            self.fault = None
+            raise error from answer.error
         if answer.error is not None:
             raise answer.error.with_traceback(answer.traceback)
         used = answer.cpu_seconds, answer.peak_mb, True, None, answer.gpu_peak_mb
         return result, Measures(*used)
 
-    def _exhausted(
+    def _ask(self, request: Request, values: tuple[Any, ...]) -> tuple[Answer, Any]:
+        """Ask the process; once more if it died before the function was there."""
+        assert self.slot is not None
+        again = False
+        while True:
+            child = self._child_now(request.call)
+            try:
+                return child.ask(request, values)
+            except UndeliverableError:
+                raise
+            except ClosedError:
+                death = self.slot.end_child()
+                if not (again or child.got or child.killed):
+                    again = True
+                    continue
+                raise self._why(request.call, child, death) from None
+            except BaseException:  # it may be anywhere in what it has to say
+                self.slot.end_child()
+                raise
+            finally:
+                with self._lock:
+                    self._child = None
+
+    def _child_now(self, spec: Call) -> Child:
+        assert self.slot is not None
+        try:
+            child = self.slot.child_now()
+        except OSError as error:
+            raise FunctionCrashedError(
+                f"the process for function {spec.label} can't be started on node "
+                f"{str(self.worker.name)!r}: {error}"
+            ) from error
+        with self._lock:
+            if self._cancelled:
+                raise Reschedule
+            self._child = child
+        return child
+
+    def _why(self, spec: Call, child: Child, death: Death) -> Exception:
+        """What the death of its process means."""
+        node = str(self.worker.name)
+        if self._cancelled:  # nobody waits for it, or it begins anew elsewhere
+            return Reschedule()
+        if child.late:
+            assert spec.timeout is not None
+            return FunctionTimeoutError(
+                f"function {spec.label} was ended on node {node!r}: it ran for longer "
+                f"than its timeout of {spec.timeout:g} s. Let it have more, or do less",
+                spec.timeout,
+            )
+        if child.over is not None:
+            # It had ended by itself just then, and what it held was within its limit.
+            return Reschedule() if child.within else self._over(spec, child.over)
+        how = death.how + (f"; last words: {death.words}" if death.words else "")
+        if death.code == -signal.SIGKILL and kills() != child.kills:
+            used, most = death.peak_mb, allowed_mb()
+            held = "" if used is None else f"; it held up to {used:.4g} MB"
+            room = "" if most is None else f" of {most:.4g} MB that may be taken there"
+            return ResourceExhaustedError(
+                f"the process of function {spec.label} was killed on node {node!r} by "
+                f"the kernel for want of memory{held}{room}. Declare the memory that "
+                "it takes, let fewer functions run at once, or let it take less",
+                "memory",
+                most,
+                used,
+            )
+        return FunctionCrashedError(
+            f"the process of function {spec.label} ended on node {node!r} while it "
+            f"ran: {how}",
+            death.code,
+        )
+
+    def _over(
         self, spec: Call, measured: float | None, error: Exception | None = None
     ) -> ResourceExhaustedError:
         assert spec.limit is not None
@@ -235,133 +287,7 @@ class Slot(threading.Thread):
             self._child = Child()
         return self._child
 
-    def end_child(self) -> str:
-        """End the process if there is one; returns how it ended, as text."""
+    def end_child(self) -> Death:
+        """End the process if there is one; returns how it ended."""
         child, self._child = self._child, None
-        return "" if child is None else child.end()
-
-
-class Child:
-    """One process, as the worker sees it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # between ending it and forgetting its number
-        self._path = list(sys.path)
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", BOOT, json.dumps(self._path), str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,  # with what it starts it is ended as one
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._out = self._process.stdin.fileno()
-        self._in = self._process.stdout.fileno()
-        _widen(self._out, self._in)
-        self.over: float | None = None  # [MB] that a function held beyond its limit
-        self._first = 0  # bytes that it held when its first function began
-        self.is_bloated = False  # by what functions left behind
-
-    def ask(self, request: Request, values: tuple[Any, ...]) -> tuple[Answer, Any]:
-        """Send a call and wait for what comes of it; returns the result, too.
-
-        After a FunctionError, and only then, the process can be asked again.
-        """
-        label, limit = request.call.label, request.call.limit
-        path = list(sys.path)
-        if path != self._path:
-            self._path = path
-            request = request._replace(path=path)
-        try:
-            parts = [frames_of(part, pickle.dumps) for part in (request, values)]
-        except Exception as error:
-            raise FunctionError(
-                f"function {label} runs in a process of its own and reads "
-                f"what can't be pickled: {type(error).__name__}: {error}"
-            ) from error
-        for frames in parts:
-            send(self._out, frames)
-        ended = threading.Event()
-        try:
-            while True:
-                answer = self._read(f"function {label} raised an exception that")
-                if isinstance(answer, Begun):
-                    self._first = self._first or answer.held
-                    self.is_bloated = answer.held - self._first > BLOATED * MB
-                if isinstance(answer, Begun) and limit is not None:
-                    about = answer.held, limit, ended
-                    threading.Thread(
-                        target=self._watch, args=about, daemon=True
-                    ).start()
-                elif isinstance(answer, Ended):
-                    ended.set()
-                elif isinstance(answer, Answer):
-                    what = f"function {label} returned a {answer.kind} that"
-                    return answer, self._read(what) if answer.error is None else None
-        finally:
-            ended.set()
-
-    def _read(self, what: str) -> Any:
-        """The next thing that it tells; the text is for one that can't be had."""
-        frames = receive(self._in)
-        try:
-            return loads(frames)
-        except Exception as error:
-            raise FunctionError(
-                f"{what} can be pickled in the process of the function's own, but not "
-                f"unpickled outside: {type(error).__name__}: {text_of(error)}"
-            ) from error
-
-    def _watch(self, held: int, limit: float, ended: threading.Event) -> None:
-        """End the process when it holds more than a function may, above `held`."""
-        import psutil
-
-        with suppress(psutil.Error):
-            process = psutil.Process(self._process.pid)
-            while not ended.wait(POLL):
-                more = (process.memory_info().rss - held) / MB
-                if more > limit:
-                    self.over = more
-                    self.kill()
-                    return
-
-    def lives(self) -> bool:
-        """Whether it can be asked."""
-        with self._lock:
-            return self._process.poll() is None
-
-    def kill(self) -> None:
-        """End it, and what it started, at once."""
-        with self._lock:
-            if self._process.returncode is not None:
-                return  # its number may be another's by now
-            with suppress(OSError):
-                if hasattr(os, "killpg"):
-                    os.killpg(self._process.pid, signal.SIGKILL)
-                else:
-                    self._process.kill()
-
-    def end(self) -> str:
-        """End it and leave nothing of it; returns how it ended, as text."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self.kill()  # what has ended by itself keeps its own code
-        self._process.stdin.close()
-        self._process.stdout.close()
-        with self._lock:
-            code = self._process.wait()
-        if code < 0:
-            with suppress(ValueError):
-                return f"killed by {signal.Signals(-code).name}"
-        return f"exit code {code}"
-
-
-def _widen(*pipes: int) -> None:
-    """Let pipes take more at once, as far as this user may."""
-    if sys.platform == "linux":
-        import fcntl
-
-        with suppress(OSError):
-            for fd in pipes:
-                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE)
+        return Death(0, None, "") if child is None else child.end()

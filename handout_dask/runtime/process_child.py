@@ -5,6 +5,7 @@ Without Dask it begins within tens of milliseconds, and in little memory.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import pickle
 import select
@@ -15,8 +16,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from handout_dask.errors import FunctionError
+from handout_dask.attempts import numbered
+from handout_dask.errors import FunctionError, UndeliverableError
 from handout_dask.runtime.calling import Call, annotate, gist, load, portable, text_of
+from handout_dask.runtime.evidence import held_bytes
+from handout_dask.runtime.faulting import MEMORY, fault_data
 from handout_dask.runtime.measuring import MB, Meter
 from handout_dask.runtime.pipes import ClosedError, dumps, loads, receive, send
 
@@ -24,13 +28,19 @@ from handout_dask.runtime.pipes import ClosedError, dumps, loads, receive, send
 # touched counts here too, and what libraries take for their threads.
 WALL, ROOM = 1.25, 256.0  # of the limit, and [MB] beyond
 PR_SET_PDEATHSIG = 1  # prctl(2)
+SACRIFICE = 500  # of 1000, proc(5): which process the kernel ends first
 
 
 class Request(NamedTuple):
     """What a worker asks for; the results that the function reads follow it."""
 
     call: Call
+    attempt: int = 1
     path: list[str] | None = None  # where modules are, if that is new
+
+
+class Got(NamedTuple):
+    """All that was asked for has arrived; from now on the function's time counts."""
 
 
 class Begun(NamedTuple):
@@ -40,7 +50,9 @@ class Begun(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """The function ended; its result may take a while to come."""
+    """The function ended; its result may take a while to come. Told as Begun is."""
+
+    peak_mb: float | None
 
 
 class Answer(NamedTuple):
@@ -53,6 +65,7 @@ class Answer(NamedTuple):
     cpu_seconds: float
     peak_mb: float | None
     gpu_peak_mb: float | None
+    fault: dict[str, Any] | None = None  # of the error as it was, before it was pickled
 
 
 def main(parent: int) -> None:
@@ -65,6 +78,9 @@ def main(parent: int) -> None:
         for fd in (source, sink):
             os.register_at_fork(after_in_child=partial(os.close, fd))
     _end_with(parent, source)
+    _be_first_to_go()
+    with suppress(Exception):  # a death by a signal says where; no stderr, no words
+        faulthandler.enable(all_threads=False)
     meter = Meter(whole=True)
     with suppress(ClosedError):
         while True:
@@ -84,6 +100,13 @@ def _end_with(parent: int, source: int) -> None:
                 os._exit(1)
 
 
+def _be_first_to_go() -> None:
+    """If memory runs out, the kernel shall end this, and not the worker."""
+    with suppress(OSError), open("/proc/self/oom_score_adj", "r+") as file:
+        if int(file.read()) < SACRIFICE:
+            file.write(str(SACRIFICE))
+
+
 def _guard(source: int) -> None:
     watch = select.poll()
     watch.register(source, 0)  # tells of the other end's closing alone
@@ -96,21 +119,24 @@ def _serve(meter: Meter, source: int, sink: int) -> None:
     request: Request = loads(receive(source))
     if request.path is not None:
         sys.path[:] = request.path  # where what comes next may need it
-    answer, result = _answer(meter, request.call, receive(source), sink)
-    frames = None
+    frames = receive(source)
+    send(sink, dumps(Got()))
+    with numbered(request.attempt):
+        answer, result = _answer(meter, request.call, frames, sink)
+    parts = None
     if answer.error is None:
         try:
-            frames = dumps(result)
+            parts = dumps(result)
         except Exception as error:
-            made = FunctionError(
+            made = UndeliverableError(
                 f"function {request.call.label} runs in a process of its own and "
                 f"returned a {answer.kind} that can't be pickled: "
                 f"{type(error).__name__}: {text_of(error)}"
             )
-            answer = answer._replace(error=made)
+            answer = answer._replace(error=made, fault=fault_data(None, made))
     send(sink, _frames_of(answer, request.call.label))
-    if frames is not None:
-        send(sink, frames)
+    if parts is not None:
+        send(sink, parts)
 
 
 def _frames_of(answer: Answer, label: str) -> list[Any]:
@@ -132,7 +158,7 @@ def _values(label: str, frames: list[Any]) -> tuple[Any, ...]:
         values: tuple[Any, ...] = loads(frames)
         return values
     except Exception as error:
-        raise FunctionError(
+        raise UndeliverableError(
             f"function {label} runs in a process of its own and reads what can be "
             f"pickled, but not unpickled there: {type(error).__name__}: "
             f"{text_of(error)}"
@@ -153,7 +179,7 @@ def _answer(
             _wall(limit)
         mark = meter.begin()
         if limit is not None:
-            send(sink, dumps(Begun(mark.held)))
+            send(sink, dumps(Begun(held_bytes() or mark.held)))
         result = ready()
     except ClosedError:
         raise
@@ -165,10 +191,11 @@ def _answer(
         used = meter.end(mark)[:3]
         if limit is not None:
             _wall(None)
-            send(sink, dumps(Ended()))
+            send(sink, dumps(Ended(used[1])))
     if fault is None:
         return Answer(type(result).__name__, None, None, False, *used), result
-    exhausted = limit is not None and isinstance(fault, MemoryError)
+    about = fault_data(None, fault)
+    exhausted = limit is not None and about["resource"] == MEMORY
     lonely = _needs_worker(fault)
     made = portable(fault, spec.label, _survives)
     if lonely:
@@ -177,9 +204,10 @@ def _answer(
             f"function {spec.label} ran in a process of its own, where Dask's "
             "get_worker, get_client, worker_client and secede don't work, nor what "
             "needs them; it has none if it declares no memory, or memory isn't "
-            "enforced",
+            "enforced, and no timeout",
         )
-    return Answer("", made, _traceback_of(made), exhausted, *used), None
+    answer = Answer("", made, _traceback_of(made), exhausted, *used)
+    return answer._replace(fault=about), None
 
 
 def _needs_worker(error: BaseException) -> bool:

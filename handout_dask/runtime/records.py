@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from handout_dask.books import RunBook, RunSpec
+from handout_dask.books import RunBook
+from handout_dask.events import FAILED
+from handout_dask.runspec import RunSpec
 from handout_dask.runtime.measuring import measures_of
+from handout_dask.setbacks import Attempt
 
 NAME = "handout"
+AGAIN = "again"  # the outcome of an attempt that failed, and is not the last
 
 
 class LiveRun:
@@ -50,6 +54,7 @@ class LiveRun:
         self.wanted: list[int] = []  # whose results are kept for nobody yet
         self.log: list[tuple[Any, ...]] = []  # of a detached run: all records
         self.replans_log: list[tuple[Any, ...]] = []
+        self.largest: dict[int, int] = {}  # [bytes] of results, by number of name
         self._records: list[tuple[Any, ...]] = []
 
     def key(self, i: int) -> Any:
@@ -66,7 +71,10 @@ class LiveRun:
         spans = [s for s in about.get("startstops") or () if s["action"] == "compute"]
         begin = spans[0]["start"] - self.since if spans else None
         end = spans[-1]["stop"] - self.since if spans else None
-        measures = measures_of(about)
+        measures, nbytes = measures_of(about), about.get("nbytes")
+        if nbytes and self.spec.outline is not None:
+            name = int(self.spec.outline.name[i])
+            self.largest[name] = max(self.largest.get(name, 0), nbytes)
         self._records.append(
             (
                 i,
@@ -75,12 +83,23 @@ class LiveRun:
                 begin,
                 end,
                 self.book.attempts[i],
-                about.get("nbytes"),
+                nbytes,
                 fault,
                 None if measures is None else [*measures],
             )
         )
         return None if begin is None or end is None else end - begin
+
+    def last(self) -> tuple[Any, ...]:
+        """The last record, if no message has taken it yet."""
+        return self._records[-1]
+
+    def tried(self, i: int, attempt: Attempt) -> None:
+        """Note an attempt that did not deliver, and is not the end."""
+        outcome = AGAIN if attempt.outcome == FAILED else attempt.outcome
+        begin, end = attempt.start - self.since, attempt.end - self.since
+        what = i, outcome, attempt.node, begin, end, attempt.number
+        self._records.append((*what, None, attempt.error, None))
 
     def message(self) -> dict[str, Any] | None:
         """The records since the last message, if any."""

@@ -74,6 +74,7 @@ class Replanner:
         self._told = told
         # What of nodes can be used, where that is less than they declare.
         self.limits: Callable[[], dict[str, dict[str, float]]] = dict
+        self.has_room: Callable[[str], bool] = lambda name: True
         self._pool = ThreadPoolExecutor(1, "handout-replan")
         self._learner = Learner()
         self.history = self._learner.history
@@ -209,9 +210,15 @@ class Replanner:
         news, run.news = [*run.news], {}
         self._dispatcher.now = now = time()
         spec = run.spec
-        outline = spec.outline
+        outline = run.book.outline
         assert outline is not None
-        names = [name for name in self._roster.address if self._is_running(name)]
+        names = [
+            name
+            for name in self._roster.address
+            if self._is_running(name) and self.has_room(name)
+        ]
+        nodes = self._dispatcher.nodes
+        names = [name for name in names if not nodes[name].barred] or names
         cluster = self._roster.cluster(run.owner, names, away=True)
         cluster = narrowed(cluster, self.limits(), outline)
         if not cluster.nodes:

@@ -6,11 +6,19 @@ Is told of workers that come and go; touches no internals of the scheduler.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
+from handout_dask.costs import CUDA
 from handout_dask.holding import Holding
 from handout_dask.node import Cluster, Node
-from handout_dask.runtime.nodes import Finds, WorkerInfo, cluster_of, node_of
+from handout_dask.runtime.nodes import (
+    Finds,
+    WorkerInfo,
+    cluster_of,
+    node_of,
+    parted,
+)
 from handout_dask.traffic import Traffic
 
 
@@ -27,6 +35,8 @@ class Roster:
         Since when [s] each lost node is gone.
     why : dict
         Why a lost node can't be started, where that is known.
+    final : set of str
+        Of lost nodes, those that nobody will start again.
     traffic : Traffic
         What is known of the links.
     holding : Holding
@@ -41,6 +51,7 @@ class Roster:
         self.names: dict[str, str] = {}
         self.down: dict[str, float] = {}
         self.why: dict[str, str] = {}
+        self.final: set[str] = set()
         self.holding = Holding()
         self.finds = Finds()
         self._nodes: dict[str, Node] = {}
@@ -68,11 +79,34 @@ class Roster:
         self.address[name] = ws.address
         self.names[ws.address] = name
         self.down.pop(name, None)
+        if name in self.final:
+            self.final.discard(name)
+            self.why.pop(name, None)
         info = WorkerInfo(
             name, ws.nthreads, ws.memory_limit, dict(ws.resources), *self.finds.of(name)
         )
-        node = self._nodes[name] = node_of(info, self.declared(name))
+        node = self._nodes[name] = self._fitted(node_of(info, self.declared(name)))
         return node
+
+    def sharing(self, name: str) -> list[str]:
+        """Nodes with CUDA, by declaration, that are there and use one device."""
+        mates = [n for n in self.finds.sharing(name) if n in self.address]
+        declared = {n: self.declared(n) for n in mates}
+        return [n for n, node in declared.items() if node and node.has(CUDA)]
+
+    def is_undeclared(self, name: str) -> bool:
+        """Whether what a node has depends on what is found there."""
+        node = self.declared(name)
+        return node is None or (node.has(CUDA) and not node.capacity("gpu_memory"))
+
+    def _fitted(self, node: Node) -> Node:
+        """A node with its part of its device, if it is declared to have CUDA."""
+        sharing, memory = self.sharing(node.name), self.finds.device_memory(node.name)
+        if node.name not in sharing or memory is None:
+            return node
+        known = [self.declared(name) for name in sharing]
+        part = parted([n for n in known if n is not None], memory)[node.name]
+        return replace(node, capabilities={**node.capabilities, "gpu_memory": part})
 
     def declared(self, name: str) -> Node | None:
         """What all executors declare of a node; None if none does."""
@@ -117,7 +151,8 @@ class Roster:
         del self.address[name]
         self.finds.forget(name)
         self.down[name] = now
-        self.why.pop(name, None)
+        if name not in self.final:
+            self.why.pop(name, None)
         return name
 
     def cluster(

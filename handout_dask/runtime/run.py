@@ -18,7 +18,6 @@ from distributed import CancelledError, Client
 from handout_dask.errors import (
     FunctionError,
     HandoutError,
-    ResourceExhaustedError,
     ResultReleasedError,
     RunCancelledError,
 )
@@ -32,10 +31,10 @@ from handout_dask.report import Report
 from handout_dask.runtime.calling import text_of
 from handout_dask.runtime.explaining import explain_run, told
 from handout_dask.runtime.failures import BLOCKED, GONE, Failures
-from handout_dask.runtime.faults import rebuilt
 from handout_dask.runtime.lazy import Lazy
-from handout_dask.runtime.measuring import Measures
 from handout_dask.runtime.progress import Progress, show
+from handout_dask.runtime.saving import Saving
+from handout_dask.runtime.spans import PASSING, span_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ CONNECTED = ("running", "connecting", "newly-created")
 POLL = 0.5  # s between looks at whether the scheduler is still there
 
 
-class Run:
+class Run(Saving):
     """One execution of a graph. Made by ``Executor.submit`` and ``Executor.execute``.
 
     ``run[id]`` waits for a result and returns it. In an asynchronous executor what
@@ -101,7 +100,15 @@ class Run:
     def _take(self, records: list[Any], replans: Iterable[Any] = ()) -> None:
         """What the plugin saw; called in the client's event loop."""
         self.replans += (tuple(row) for row in replans)
-        for i, outcome, node, start, end, attempt, nbytes, fault, measured in records:
+        for record in records:
+            i, outcome, node, _, _, attempt, _, fault, _ = record
+            span = span_of(self._functions[i].id, record)
+            if span is not None:
+                self.spans.append(span)
+                learn(self._history, self.plan, span, i)
+            if outcome in PASSING:
+                self._failures.tried(i, node, fault)
+                continue
             if not self._state[i]:
                 self._left -= 1
             self._state[i] = outcome
@@ -109,28 +116,9 @@ class Run:
                 self._futures.pop(i).release()
             if outcome == FAILED:
                 self._failures.add(i, fault, node, attempt)
-            if start is not None:
-                id = self._functions[i].id
-                text = None
-                if fault is not None:
-                    error = rebuilt(id, *fault)
-                    text = f"{type(error).__name__}: {text_of(error)}"
-                    measured = _held(error)
-                span = Span(
-                    id, node, start, end, attempt, outcome, nbytes, text,
-                    **_measured(measured),
-                )  # fmt: skip
-                self.spans.append(span)
-                learn(self._history, self.plan, span, i)
         if records and not self._left:
             self._warn()
         self._changed.set()
-        if (
-            self._failures.first is not None
-            and self._on_failure == "stop"
-            and self._left
-        ):
-            self._client.loop.add_callback(self._cancel_rest)
 
     def _warn(self) -> None:
         """Say once of each name that it took more memory than it declared."""
@@ -209,7 +197,11 @@ class Run:
         return self
 
     def cancel(self) -> Any:
-        """Stop what has not ended; functions in threads run to their end unseen."""
+        """Stop what has not ended.
+
+        What runs in a process of its own ends at once; a thread runs on unseen, and for
+        longer than ``Executor(cancel_grace=)`` allows only if it shares its worker.
+        """
         return self._do(self._cancel)
 
     async def _cancel(self) -> None:
@@ -378,21 +370,3 @@ class Run:
         done, failed, total = self.progress
         text = f"{self.status}, {done} of {total} done, {failed} failed"
         return f"<Run {self.token}: {text}>"
-
-
-def _measured(measured: Any) -> dict[str, Any]:
-    """What a worker measured, as fields of a Span."""
-    if measured is None:
-        return {}
-    cpu, peak, exact, read, gpu, alone = Measures(*measured)
-    return {
-        "cpu_seconds": cpu, "peak_mb": peak, "peak_exact": exact, "peak_alone": alone,
-        "bytes_in": read, "gpu_peak_mb": gpu,
-    }  # fmt: skip
-
-
-def _held(error: Exception) -> Measures | None:
-    """What is known of a function that was ended for what it held."""
-    if not isinstance(error, ResourceExhaustedError) or error.resource != "memory":
-        return None
-    return Measures(None, error.measured, True, None, None)

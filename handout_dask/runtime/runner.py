@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import dask.config
+from distributed import Reschedule
 from distributed.core import error_message
 from distributed.protocol import pickle
 
-from handout_dask.errors import FunctionError
+from handout_dask.attempts import numbered
+from handout_dask.errors import UndeliverableError
+from handout_dask.runtime.arrays import is_on_device, unmoved
 from handout_dask.runtime.calling import (
     Call,
     Cut,
@@ -20,10 +23,14 @@ from handout_dask.runtime.calling import (
     thawed,
 )
 from handout_dask.runtime.measuring import KEY, Measures, Meter
-from handout_dask.runtime.process import here
+from handout_dask.runtime.process import EXECUTOR, here
+from handout_dask.runtime.telling import tell_fault
 
 ANNOUNCE = "handout_announce"  # annotation: tell the scheduler when the function starts
 STARTED = "handout-started"  # the topic on which it does
+ALLOWED = "handout_allowed"  # annotation: memory [MB] it may take, if not as declared
+ATTEMPT = "handout_attempt"  # annotation: which one it is, if it is not the first
+ALLOWED_GPU = "handout_allowed_gpu"  # ditto, memory of a GPU
 MEASURE = "handout.measure"  # key in Dask's configuration: whether functions are
 
 _meter = Meter()
@@ -32,25 +39,43 @@ _meter = Meter()
 def call(spec: Call, *values: Any) -> Any:
     """Call the function with the results it depends on; returns its result."""
     worker, key, own = _where()
-    task = None
+    task, number = None, 1
     if worker is not None:
         task = worker.state.tasks.get(key)
-        _announce(worker, task)
+        notes = (task and task.annotations) or {}
+        number = notes.get(ATTEMPT, 1)
+        if notes.get(ANNOUNCE):
+            worker.log_event(STARTED, list(task.key))
+        if spec.grant is not None and ALLOWED_GPU in notes:
+            grant, more = spec.grant, notes[ALLOWED_GPU]
+            grant = grant._replace(memory=more, declared=grant.memory)
+            spec = spec._replace(grant=grant)
     try:
         if own is not None:
-            result, measures = own.run(spec, values)
+            bare = spec._replace(durable=None)
+            if spec.limit is not None and ALLOWED in notes:
+                bare = bare._replace(limit=notes[ALLOWED])
+            result, measures = own.run(bare, values, number)
             _tell(task, measures)
-        elif task is not None and dask.config.get(MEASURE, True):
-            result = _measured(spec, values, worker, task)
         else:
-            result = load(spec, values)()
-    except BaseException as error:
-        fault = _portable(error, spec.label, worker)
-    else:
+            with numbered(number):
+                if task is not None and dask.config.get(MEASURE, True):
+                    result = _measured(spec, values, worker, task)
+                else:
+                    result = load(spec, values)()
         if spec.elsewhere:
             what = f"function {spec.label} returned a"
             _require_portable(result, what, spec.elsewhere)
+        if spec.durable is not None:
+            spec.durable.keep(result, spec.label)
         return result
+    except Reschedule:
+        raise
+    except BaseException as error:
+        if worker is not None and EXECUTOR in worker.executors:  # somebody listens
+            known = None if own is None else own.fault
+            tell_fault(worker, task, key, error, known)
+        fault = _portable(error, spec.label, worker)
     raise fault  # not within "except": what can't be pickled must not be its context
 
 
@@ -79,11 +104,6 @@ def _where() -> tuple[Any, Any, Any]:
         return worker, worker.get_current_task(), None
     except (ValueError, KeyError):
         return None, None, None
-
-
-def _announce(worker: Any, task: Any) -> None:
-    if task is not None and task.annotations and task.annotations.get(ANNOUNCE):
-        worker.log_event(STARTED, list(task.key))
 
 
 def _measured(spec: Call, values: tuple[Any, ...], worker: Any, task: Any) -> Any:
@@ -133,15 +153,18 @@ def _require_portable(result: Any, what: str, reader: str) -> None:
     """Fail here and clearly: Dask would retry the transfer for ever."""
     if type(result) in (bytes, str, int, float, bool, type(None)):
         return
+    if is_on_device(result):
+        return
     if type(result).__module__ == "numpy" and not getattr(
         getattr(result, "dtype", None), "hasobject", True
     ):
         return
     try:
         # Out-of-band buffers are not copied, so arrays inside cost next to nothing.
-        pickle.dumps(result, buffer_callback=lambda _: None, protocol=5)
+        with unmoved():
+            pickle.dumps(result, buffer_callback=lambda _: None, protocol=5)
     except Exception as error:
-        raise FunctionError(
+        raise UndeliverableError(
             f"{what} {type(result).__name__} that can't be pickled, and {reader} needs "
             f"it on another node: {error}. Return something that can, or keep them "
             "together by node=with_function(...)"

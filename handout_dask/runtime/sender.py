@@ -4,6 +4,8 @@ Beside plugin.py it touches the scheduler's internals; the seams here:
 
 * ``TaskState.worker_restrictions`` to an address that does not exist parks a task (it
   comes to rest in ``no-worker`` once its inputs are computed); to a real one aims it.
+* ``TaskState.suspicious`` is never more than 0 for a task that was parked, so that Dask
+  fails none for the deaths of its workers: who is to blame for these is decided here.
 * ``TaskState.priority`` orders what was sent to one worker.
 * ``Scheduler.transitions({key: "processing"})`` sends.
 * ``Scheduler.unrunnable`` has since when Dask thinks that a parked task lacks a worker.
@@ -25,11 +27,12 @@ from handout_dask.errors import TrackerError
 from handout_dask.runtime.erring import err
 from handout_dask.runtime.inputs import Inputs
 from handout_dask.runtime.records import LiveRun
-from handout_dask.runtime.runner import ANNOUNCE
+from handout_dask.runtime.runner import ALLOWED, ALLOWED_GPU, ANNOUNCE, ATTEMPT
 
 logger = logging.getLogger(__name__)
 
 PARKED = {"handout://parked"}
+UNSUSPECTED = -1  # one death, and Dask's allowance of no death at all is not exceeded
 
 
 class Sender:
@@ -66,7 +69,8 @@ class Sender:
 
     def park(self, key: Any) -> None:
         """Let a task come to rest, until it is sent from here."""
-        self._scheduler.tasks[key].worker_restrictions = PARKED
+        task = self._scheduler.tasks[key]
+        task.worker_restrictions, task.suspicious = PARKED, UNSUSPECTED
 
     def wake(self, *names: str) -> None:
         """Look at these nodes as soon as the present event is over."""
@@ -96,10 +100,20 @@ class Sender:
                 continue
             try:
                 for send in self._dispatcher.next(name, self._arrives):
-                    key = self._runs[send.token].key(send.i)
+                    run = self._runs[send.token]
+                    key, number = run.key(send.i), run.book.attempts[send.i]
                     sent.append((send.token, send.i))
                     if self._scheduler.tasks[key].state == "no-worker":
-                        self._aim(key, address, 0, announce=send.announce)
+                        notes: dict[str, Any] = (
+                            {ANNOUNCE: True} if send.announce else {}
+                        )
+                        if number > 1:
+                            notes[ATTEMPT] = number
+                            if send.i in run.book.grown:
+                                notes[ALLOWED] = run.book.grown[send.i]
+                            if send.i in run.book.grown_gpu:
+                                notes[ALLOWED_GPU] = run.book.grown_gpu[send.i]
+                        self._aim(key, address, 0, notes)
                         keys.append(key)
             except TrackerError as error:
                 self._refuse(error)
@@ -117,15 +131,15 @@ class Sender:
         err(self._scheduler, key, stimulus, exception=to_serialize(raised))
 
     def _aim(
-        self, key: Any, address: str, tier: int, *, announce: bool = False
+        self, key: Any, address: str, tier: int, notes: dict[str, Any] | None = None
     ) -> None:
         """Bind a parked task to a worker, behind what was sent there before."""
         task = self._scheduler.tasks[key]
         task.worker_restrictions = {address}
         self._sequence += 1
         task.priority = (task.priority[0] + tier, 0, self._sequence)
-        if announce:
-            task.annotations = {**(task.annotations or {}), ANNOUNCE: True}
+        if notes:
+            task.annotations = {**(task.annotations or {}), **notes}
 
     def _aim_cut(self, key: Any) -> bool:
         """Bind the cutting of an element to where the whole is, before functions."""
@@ -172,7 +186,9 @@ class Sender:
                 continue
             for i, state in enumerate(run.book.state):
                 task = self._scheduler.tasks.get(run.key(i))
-                if state == WAITING and task is not None and task.state == "no-worker":
+                if state != WAITING or task is None or i in run.book.rests:
+                    continue
+                if task.state == "no-worker":
                     self._dispatcher.ready(token, i)
                     found.append((token, i))
         if found:

@@ -82,7 +82,7 @@ class Speculator:
         spec, token = run.spec, run.spec.token
         if not spec.speculative or spec.outline is None or i in run.anew:
             return False
-        tied = i in spec.pinned or i in spec.group or i in run.book.bound
+        tied = i in run.book.pinned or i in spec.group or i in run.book.bound
         return not tied and (token, i) not in book.unsure
 
     def _offers(self, run: LiveRun, i: int, but: str) -> dict[str, float]:
@@ -91,6 +91,8 @@ class Speculator:
         for name in run.book.able(i):
             book = self._dispatcher.nodes.get(name)
             if name == but or book is None or not book.up or not self._is_running(name):
+                continue
+            if book.barred or name in run.book.shunned.get(i, ()):
                 continue
             if not self._dispatcher.tracker.available(name, demand):
                 continue

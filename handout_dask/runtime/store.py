@@ -6,7 +6,6 @@ A file that is no history is refused and never written to.
 from __future__ import annotations
 
 import os
-import stat
 import threading
 import time
 import uuid
@@ -14,12 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import fsspec
-
 from handout_dask.errors import HandoutError
 from handout_dask.histories import merge
 from handout_dask.history import History
 from handout_dask.historydoc import Document, from_bytes, to_bytes
+from handout_dask.runtime.places import Place
 
 PATIENCE, PAUSE = 10.0, 0.01  # s: for how long to try to lock, and between two tries
 
@@ -40,15 +38,9 @@ class HistoryStore:
     """
 
     def __init__(self, where: Any) -> None:
-        try:
-            self.url = os.fspath(where)
-            self._fs, path = fsspec.core.url_to_fs(self.url)
-        except Exception as error:
-            raise HandoutError(
-                f"history={where!r} is no path, and fsspec can't open it: {error}"
-            ) from error
-        self._is_local = "file" in _protocols(self._fs)
-        self.path = os.path.realpath(path) if self._is_local else path
+        self._place = Place("history", where)
+        self.url, self.path = self._place.url, self._place.path
+        self._is_local = self._place.is_local
         there = self._is_local and os.path.exists(self.path)
         if there and not os.path.isfile(self.path):  # a device, a folder, a pipe
             raise HandoutError(
@@ -86,7 +78,7 @@ class HistoryStore:
             merge(document.history, fresh)
             document.saved_by(self._writer)
             kept = to_bytes(Document(fresh))
-            self._write(to_bytes(document))
+            self._place.write(to_bytes(document))
             self._saves, self._last = document.saves[self._writer], kept
 
     def _parsed(self, data: bytes) -> Document:
@@ -98,25 +90,7 @@ class HistoryStore:
             ) from None
 
     def _read(self) -> bytes:
-        try:
-            return bytes(self._fs.cat_file(self.path))
-        except FileNotFoundError:
-            return b""
-        except Exception as error:
-            raise self._failed("read", error) from error
-
-    def _write(self, data: bytes) -> None:
-        try:
-            if self._is_local:
-                _replace(self.path, data)
-            else:
-                self._fs.pipe_file(self.path, data)
-        except Exception as error:
-            raise self._failed("written", error) from error
-
-    def _failed(self, what: str, error: Exception) -> HandoutError:
-        why = f"{type(error).__name__}: {error}"
-        return HandoutError(f"history {self.url!r} can't be {what}: {why}")
+        return self._place.read() or b""
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -127,7 +101,7 @@ class HistoryStore:
                 os.makedirs(os.path.dirname(self.path), exist_ok=True)
             descriptor = None if lock is None else _open_locked(self.path, lock)
         except OSError as error:
-            raise self._failed("written", error) from error
+            raise self._place.failed("written", error) from error
         try:
             yield
         finally:
@@ -136,10 +110,6 @@ class HistoryStore:
 
     def __repr__(self) -> str:
         return f"<HistoryStore {self.url}>"
-
-
-def _protocols(fs: Any) -> tuple[str, ...]:
-    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
 def _file_lock() -> Callable[[int], None] | None:
@@ -175,20 +145,3 @@ def _open_locked(path: str, lock: Callable[[int], None]) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # it was replaced in between
-
-
-def _replace(path: str, data: bytes) -> None:
-    """Write aside, and take the name over at once."""
-    aside = f"{path}.{uuid.uuid4().hex[:8]}.part"
-    try:
-        with open(aside, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(OSError):
-            os.chmod(aside, stat.S_IMODE(os.stat(path).st_mode))
-        os.replace(aside, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(aside)
-        raise

@@ -5,26 +5,36 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+import dask.config
 import numpy as np
 from distributed.protocol import pickle
 
-from handout_dask.books import RunSpec
 from handout_dask.demands import more_memory
 from handout_dask.errors import GraphError, HandoutError
+from handout_dask.function import parse_timeout
 from handout_dask.node import Cluster, Node
+from handout_dask.pins import DEFAULT, OnLost, joint, parse_on_lost
 from handout_dask.plans import Plan
 from handout_dask.problem import Problem
 from handout_dask.retry import RetryPolicy
+from handout_dask.runspec import RunSpec
 from handout_dask.runtime.lower import CUT, Lowered
 from handout_dask.tracker import ResourceTracker
 
 ON_FAILURE = ("finish", "stop", "ignore")
 
+# What an executor that goes on with a run has of the one before.
+RESUMED = (
+    "allocator", "retry", "on_failure", "on_lost", "max_concurrency", "adaptive",
+    "seed", "elastic", "speculative", "enforce_memory", "timeout", "cancel_grace",
+    "durable",
+)  # fmt: skip
+GRACE = 2.0  # s that threads may go on with what was cancelled
+
 
 def check_settings(on_failure: Any, max_concurrency: Any, retry: Any) -> None:
     """Refuse what an executor can't be told."""
-    if on_failure not in ON_FAILURE:
-        raise HandoutError(f"on_failure={on_failure!r} must be one of {ON_FAILURE}")
+    check_on_failure(on_failure)
     if max_concurrency is not None and (
         not isinstance(max_concurrency, int)
         or isinstance(max_concurrency, bool)
@@ -35,6 +45,37 @@ def check_settings(on_failure: Any, max_concurrency: Any, retry: Any) -> None:
         )
     if retry is not None and not isinstance(retry, RetryPolicy):
         raise HandoutError(f"retry={retry!r} must be a RetryPolicy")
+
+
+def check_on_failure(on_failure: Any) -> None:
+    """Refuse what is no failure mode."""
+    if on_failure not in ON_FAILURE:
+        raise HandoutError(f"on_failure={on_failure!r} must be one of {ON_FAILURE}")
+
+
+def checked_on_lost(value: Any) -> OnLost:
+    """What an executor was told of nodes that are gone."""
+    return parse_on_lost("the executor", value) or DEFAULT
+
+
+def checked_timeout(value: Any) -> float | None:
+    """Seconds for functions that have no timeout of their own."""
+    try:
+        return parse_timeout("the executor", value)
+    except GraphError as error:
+        raise HandoutError(str(error)) from None
+
+
+def checked_grace(value: Any) -> float | None:
+    """Seconds for threads that go on with what was cancelled; None is for ever."""
+    if value == "default":
+        value = dask.config.get("handout.cancel-grace", GRACE)
+    ok = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (ok and 0 <= value < float("inf")):
+        raise HandoutError(
+            f"cancel_grace={value!r} must be a number of seconds, or None for never"
+        )
+    return None if value is None else float(value)
 
 
 class Turn(NamedTuple):
@@ -109,6 +150,12 @@ def kept_of(problem: Problem, keep: Any) -> set[int]:
     return out
 
 
+def retries_of(problem: Problem) -> dict[int, RetryPolicy]:
+    """The policies of functions that have their own."""
+    policies = ((i, f.retry) for i, f in enumerate(problem.functions))
+    return {i: policy for i, policy in policies if policy is not None}
+
+
 def run_spec(
     plan: Plan, lowered: Lowered, token: str, turn: Turn, **about: Any
 ) -> RunSpec:
@@ -129,6 +176,13 @@ def run_spec(
     for i, g in enumerate(problem.group.tolist()):
         if g >= 0:
             groups.setdefault(g, []).append(i)
+    bound = np.flatnonzero((problem.pin >= 0) | (problem.group >= 0)).tolist()
+    said = {i: problem.functions[i].on_lost for i in bound}
+    lost = {
+        i: policy
+        for i in bound
+        if (policy := joint(said[k] for k in groups.get(int(problem.group[i]), [i])))
+    }
     return RunSpec(
         token=token,
         prefix=[key[0] for key in lowered.keys],
@@ -149,6 +203,7 @@ def run_spec(
         weight=turn.weight,
         outline=problem.outline,
         option=plan.option.tolist(),
+        lost=lost,
         **about,
     )
 

@@ -8,32 +8,40 @@ from __future__ import annotations
 import asyncio
 import uuid
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from distributed.protocol import pickle
 
 from handout_dask.allocators.makespan import Time
-from handout_dask.errors import GraphError
+from handout_dask.copies import with_copies
+from handout_dask.errors import AllocationError, GraphError
 from handout_dask.events import Hold
+from handout_dask.explanation import Explanation, explain
 from handout_dask.graph import Graph
 from handout_dask.histories import MANY, excerpt
 from handout_dask.history import History
 from handout_dask.learned import with_learned
 from handout_dask.observed import narrowed
+from handout_dask.pins import OnLost
 from handout_dask.plans import Plan, allocate
 from handout_dask.problem import Held, Problem
 from handout_dask.retry import RetryPolicy
 from handout_dask.runtime.archive import Archive
 from handout_dask.runtime.client import submit_graph, wanted_futures
 from handout_dask.runtime.connection import Connection
-from handout_dask.runtime.lower import lower
+from handout_dask.runtime.lower import CUT, lower
+from handout_dask.runtime.resuming import Resumption, read_resumption, warn_of
 from handout_dask.runtime.run import Run
+from handout_dask.runtime.runfolder import Entry, Journal, begin
 from handout_dask.runtime.submission import (
     Turn,
     from_keepsake,
     keepsake_of,
     kept_of,
+    retries_of,
     run_spec,
     sinks_of,
 )
@@ -45,13 +53,18 @@ class Submitter(Connection):
     allocator: Any
     retry: RetryPolicy | None
     on_failure: str
+    on_lost: OnLost
     max_concurrency: int | None
     adaptive: bool
     speculative: bool
     enforce_memory: bool
+    timeout: float | None
+    cancel_grace: float | None
     _own_process = False  # whether every function runs in a process of its own
     history: History
     _archive: Archive
+    _journal: Journal | None
+    _settings: dict[str, Any]  # what an executor that goes on should have, too
     _named: Any  # the allocator as the user gave it
     _tracker: bytes | None
     _runs: weakref.WeakValueDictionary[str, Run]
@@ -76,6 +89,7 @@ class Submitter(Connection):
 
         def made() -> Problem:
             problem = Problem(graph, cluster, held=held)
+            problem = with_copies(problem, timeout=self.timeout)
             less = narrowed(cluster, limits, problem.outline)
             if less is not cluster:
                 problem = problem.on(less, held=held)
@@ -88,45 +102,71 @@ class Submitter(Connection):
         return await offload(lambda: allocate(problem, self._named))
 
     async def _submit(
-        self, graph: Graph, keep: Any, turn: Turn, detached: bool = False
+        self,
+        graph: Graph,
+        keep: Any,
+        turn: Turn,
+        detached: bool = False,
+        on_failure: str | None = None,
+        again: Resumption | None = None,
     ) -> Run:
+        """Plan, and send; `again` is of a run of which this does the rest."""
+        on_failure = self.on_failure if on_failure is None else on_failure
         async with self._lock:  # so that of two plans the second sees the first
             plan = await self._plan(graph)
             problem = plan.problem
             kept = kept_of(problem, keep)
-            token = f"0{uuid.uuid4().hex[:15]}"
+            token = mark = f"0{uuid.uuid4().hex[:15]}"
+            entry: Entry | None = None
+            if again is not None:
+                token, entry = again.entry.store.run, again.entry
+            elif self._journal is not None:
+                entry = await self._enter(
+                    token, problem, kept, turn, detached, on_failure
+                )
+            durable = None if entry is None else (again or entry).durable
             lowered = await offload(
                 lambda: lower(
                     graph,
-                    token,
+                    mark,
                     node=plan.node.tolist(),
                     option=plan.option.tolist(),
-                    retry=self.retry,
                     mobile=self.adaptive and self._moves,
                     enforce_memory=self.enforce_memory,
                     own_process=self._own_process,
+                    timeout=self.timeout,
+                    durable=durable,
                 )
             )
             spec = run_spec(
                 plan, lowered, token, turn,
                 limit=self.max_concurrency,
+                retry=self.retry or RetryPolicy(),
+                retries=retries_of(problem),
+                on_lost=self.on_lost,
+                grace=self.cancel_grace,
                 adaptive=self.adaptive,
                 fixed=not isinstance(self.allocator, Time),
                 speculative=self.speculative,
+                stops=on_failure == "stop",
                 eager=not getattr(self.allocator, "waits", True),
                 deadline=await offload(lambda: self._deadline(problem)),
                 known=await offload(lambda: self._known(problem)),
             )  # fmt: skip
+            if again is not None:  # keys are others each time
+                crashes = {problem.where[id]: x for id, x in again.crashes.items()}
+                spec = replace(spec, cut_prefix=f"{CUT}-{mark}", crashes=crashes)
             if not problem.functions:
-                return self._begin(plan, token, {}, set(), self.on_failure)
+                return self._begin(plan, token, {}, set(), on_failure)
             sinks = sinks_of(problem)
             keepsake = None
             if detached:
-                keepsake = await offload(
-                    lambda: keepsake_of(plan, kept, self.on_failure)
-                )
+                keepsake = await offload(lambda: keepsake_of(plan, kept, on_failure))
             self._early[token] = []  # records may come before there is a Run
             try:
+                if entry is not None:
+                    info = entry.info(problem.functions)
+                    await self.client.scheduler.handout_journal(**info)
                 await self.client.scheduler.handout_submit(
                     spec=pickle.dumps(spec),
                     owner=self.id,
@@ -144,7 +184,74 @@ class Submitter(Connection):
                 del self._early[token]
                 raise
             futures = {wanted[key]: future for key, future in made.items()}
-            return self._begin(plan, token, futures, kept, self.on_failure, detached)
+            return self._begin(plan, token, futures, kept, on_failure, detached)
+
+    async def _execute(
+        self,
+        graph: Graph,
+        raise_on_error: bool,
+        keep: Any,
+        turn: Turn,
+        on_failure: str | None,
+    ) -> Run:
+        run = await self._submit(graph, keep, turn, False, on_failure)
+        try:
+            await run._wait()
+        except BaseException:
+            await run._cancel()
+            raise
+        self._raise_first(run, raise_on_error)
+        return run
+
+    def _raise_first(self, run: Run, raise_on_error: bool) -> None:
+        if raise_on_error and run._on_failure != "ignore":
+            run._raise_first()
+
+    async def _explain(self, graph: Graph, id: Hashable) -> Explanation:
+        problem = await self._problem(graph)
+        graph[id]  # an unknown id is a KeyError here
+        planned = None
+        # Another function may fit nowhere, which is not this one's matter.
+        with suppress(AllocationError):
+            made = await offload(lambda: allocate(problem, self._named))
+            planned = made[id].node
+        return explain(problem, id, planned)
+
+    async def _enter(
+        self, token: str, problem: Problem, kept: set[int], turn: Turn, detached: bool,
+        on_failure: str,
+    ) -> Entry:  # fmt: skip
+        """Begin a run in the journal."""
+        journal, settings = self._journal, self._settings
+        assert journal is not None
+        graph, ids = problem.graph, [problem.functions[i].id for i in sorted(kept)]
+        about = {"turn": tuple(turn), "detached": detached, "on_failure": on_failure}
+        return await offload(lambda: begin(journal, token, graph, ids, about, settings))
+
+    async def _join_again(self) -> None:
+        """Join, should the scheduler be another one than that which was joined."""
+        # Of a call that it does not know a scheduler answers None (2026.8.0).
+        if await self.client.scheduler.handout_runs() is None:
+            await self._join()
+
+    async def _resume(
+        self, run_id: str, journal: Any, graph: Graph | None, trust: bool
+    ) -> Run:
+        """Do what is left of a run that is in a journal."""
+        await self._join_again()
+        own = self._journal
+        again = await offload(
+            lambda: read_resumption(run_id, own, journal, graph, trust)
+        )
+        warn_of(again)
+        run = await self._submit(
+            again.rest, again.keep, Turn(*again.about["turn"]),
+            again.about["detached"] and self.supervisor is None,
+            again.about["on_failure"], again,
+        )  # fmt: skip
+        run.graph, run.restored = again.graph, again.restored
+        run._functions = tuple(again.graph[f.id] for f in run._functions)
+        return run
 
     def _begin(
         self,

@@ -9,16 +9,19 @@ from tornado.ioloop import PeriodicCallback
 
 from handout_dask.choosing import is_tied
 from handout_dask.dispatch import Dispatcher
+from handout_dask.pins import patience
 from handout_dask.runtime.erring import disable, strand
 from handout_dask.runtime.lingering import Lingering
 from handout_dask.runtime.observing import Observer
 from handout_dask.runtime.records import LiveRun
+from handout_dask.runtime.refusing import Refusals
+from handout_dask.runtime.renewing import Renewer
 from handout_dask.runtime.replanner import Replanner
 from handout_dask.runtime.roster import Roster
 from handout_dask.runtime.sender import Sender
 from handout_dask.runtime.speculating import Speculator
 
-GRACE = 10.0  # s that a function waits for the return of its only node
+GRACE = 10.0  # s that a function waits for a node that can run it
 ALL_GONE = 60.0  # s that what can run on any node waits, while none is there
 TICK = 500  # ms between looks at what no event told of: paused workers, lost nodes
 LATE = 100  # ms between looks for functions that are late
@@ -39,6 +42,11 @@ class Watch:
         Looks for what nodes have let go.
     observer : Observer
         Takes in what workers tell of themselves.
+
+    Attributes
+    ----------
+    renewer : Renewer
+        Starts workers anew whose threads go on with what was cancelled.
     """
 
     def __init__(
@@ -57,6 +65,8 @@ class Watch:
         self._roster, self._sender, self._replanner = roster, sender, replanner
         self._speculator, self._lingering = speculator, lingering
         self._observer = observer
+        self.renewer = Renewer(scheduler, dispatcher, roster, lingering)
+        self._refusals = Refusals(scheduler, dispatcher, runs)
         self._unable: dict[tuple[str, int], float] = {}  # functions, since when
         self._timers = [
             PeriodicCallback(self._look, TICK), PeriodicCallback(self._look_late, LATE)
@@ -71,33 +81,66 @@ class Watch:
         """Look no more."""
         for timer in self._timers:
             timer.stop()
+        self.renewer.stop()
 
     def _look(self) -> None:
         now = self._dispatcher.now = time()
-        for name, since in list(self._roster.down.items()):
-            if now - since > GRACE:
-                self._strand(name, now - since)
+        self._look_gone()
         self._fail_unable(now)
         self._lingering.look(now)
+        self.renewer.look(now)
         self._observer.look(now)
+        self._refusals.look(now)
         if self._runs:
             self._sender.audit()
 
+    def lost(self, name: str) -> None:
+        """A node is gone: what is bound to it is looked at when its time is over."""
+        waiting = self._dispatcher.stranded(name)
+        for seconds in {self._patience(*member) for member in waiting}:
+            self._scheduler.loop.call_later(seconds, self._look_gone)
+
+    def _look_gone(self) -> None:
+        """Fail what waits for nodes that don't come back, and can't go elsewhere."""
+        now = time()
+        waited = {
+            name
+            for run in self._runs.values()
+            for name in run.book.queues
+            if not self._dispatcher.is_due(name)
+        }
+        for name in waited:  # lost when nothing waited for it yet, perhaps
+            self._roster.down.setdefault(name, now)
+        for name, since in list(self._roster.down.items()):
+            self._strand(name, now - since)
+            if now - since > GRACE and not self._dispatcher.stranded(name):
+                self._roster.down.pop(name, None)
+
     def _strand(self, name: str, gone: float) -> None:
-        """Fail what waits for a node that does not come back, and can't go elsewhere.
+        why, final = self._roster.why.get(name, ""), self._roster.final
+        for token, i in self._dispatcher.stranded(name):
+            run, only = self._runs[token], self._is_only(token, i)
+            over = name in final and (only or run.book.able(i) <= final)
+            if over or gone >= self._patience(token, i):
+                policy = run.spec.when_lost(i)
+                more = why or (f"on_lost is {policy!r}" if only else "")
+                strand(self._scheduler, run.key(i), name, gone, more, only=only)
+
+    def _is_only(self, token: str, i: int) -> bool:
+        """Whether a function can run on no other node than its own."""
+        book = self._runs[token].book
+        return is_tied(book, i) or len(book.able(i)) < 2
+
+    def _patience(self, token: str, i: int) -> float:
+        """Seconds that a function waits for its node, which is gone.
 
         What could go anywhere waits longer where all nodes are gone: they may all be
         starting again.
         """
-        why = self._roster.why.get(name, "")
-        none = not any(book.up for book in self._dispatcher.nodes.values())
-        for token, i in self._dispatcher.stranded(name):
-            run = self._runs[token]
-            only = is_tied(run.book, i) or len(run.book.able(i)) < 2
-            if only or not none or gone > ALL_GONE:
-                strand(self._scheduler, run.key(i), name, gone, why, only=only)
-        if not self._dispatcher.stranded(name):
-            del self._roster.down[name]
+        if self._is_only(token, i):
+            return patience(self._runs[token].spec.when_lost(i))
+        there = any(book.up for book in self._dispatcher.nodes.values())
+        return GRACE if there else ALL_GONE
 
     def _fail_unable(self, now: float) -> None:
         """Fail functions that no node can run any more as nodes are now."""

@@ -9,9 +9,10 @@ import handout_dask as hd
 from handout_dask.allocators.engine import place, upward_rank
 from handout_dask.allocators.revision import Stand, revise, stand_of
 from handout_dask.begun import OVERDUE, expected_end
-from handout_dask.books import DONE, FAILED, READY, SENT, WAITING, RunBook, RunSpec
+from handout_dask.books import DONE, FAILED, READY, SENT, WAITING, RunBook
 from handout_dask.held import Held
 from handout_dask.problem import Problem
+from handout_dask.runspec import RunSpec
 
 
 def planned(functions, nodes, **links):

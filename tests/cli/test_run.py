@@ -1,6 +1,7 @@
 """Laws of ``handout run``, ``nodes`` and ``demo``: commands on real embedded nodes."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -98,7 +99,9 @@ def test_impossible_graph_gives_3_and_names_what_is_lacking(command, files):
     assert "lacks memory" in err
 
 
-def test_ctrl_c_gives_130_and_leaves_no_process(command, files):
+@pytest.mark.parametrize("whole", [False, True], ids=["process", "terminal"])
+def test_ctrl_c_gives_130_and_leaves_no_process(command, files, whole):
+    """A terminal sends it to workers as well."""
     import psutil
 
     process = subprocess.Popen(
@@ -123,8 +126,11 @@ def test_ctrl_c_gives_130_and_leaves_no_process(command, files):
                 break
         children = psutil.Process(process.pid).children(recursive=True)
         assert children
-        process.send_signal(signal.SIGINT)
+        (os.killpg if whole else os.kill)(process.pid, signal.SIGINT)
+        left = process.stderr.read()
         assert process.wait(timeout=40) == 130
+        assert "broadcast to" not in left
+        assert "teardown" not in left
         gone, alive = psutil.wait_procs(children, timeout=20)
         assert (len(gone), alive) == (len(children), [])
     finally:
@@ -151,3 +157,17 @@ def test_demo_computes_and_compares_plan_and_actual(command):
     assert "58 of 58 functions done" in err
     for text in ("dashboard", "most like", "busy, planned [s]", "makespan"):
         assert text in out
+
+
+def test_resume_goes_on_with_a_run_that_has_a_journal(command, files, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(files.folder / "state"))
+    code, out, _ = command("run", "graphs:good", "--journal", files.folder / "runs")
+    assert code == 0
+    (run,) = (path.name for path in (files.folder / "runs").iterdir())
+    assert f"run            {run}\n" in out
+    code, out, _ = command("resume", run, "--json")
+    doc = json.loads(out)
+    assert (code, doc["status"], doc["restored"]) == (0, "done", 1)
+    code, out, err = command("resume", "0abc")
+    assert code == 2
+    assert "no journal has run '0abc'" in err

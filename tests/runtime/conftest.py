@@ -30,6 +30,16 @@ def _by_value(request):
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _patient():
+    """Cancelled functions that wait at a gate keep their worker, unless a test says so.
+
+    Of what waits there for long, because the machine is slow, nothing is ended.
+    """
+    with dask.config.set({"handout.cancel-grace": None}):
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _quiet():
     """Workers tell of every exception; here they are meant."""
     for name in ("distributed.worker", "distributed.scheduler", "distributed.nanny"):
@@ -227,4 +237,21 @@ def long_logs():
 @pytest.fixture(scope="module")
 def executor(three, long_logs):
     with hd.Executor(nodes=three) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def own():
+    """Every function runs in a process of its own."""
+    with hd.Executor(nodes=[hd.Node("n0", {"cpu": 1, "memory": 4000})]) as executor:
+        executor._own_process = True
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def held():
+    """Those that declare memory do, held to it, and don't get more of it."""
+    nodes = [hd.Node("n0", {"cpu": 1, "memory": 4000})]
+    once = hd.RetryPolicy(memory_attempts=1)
+    with hd.Executor(nodes=nodes, enforce_memory=True, retry=once) as executor:
         yield executor

@@ -318,13 +318,14 @@ def test_a_result_of_a_module_that_only_nodes_have_stays_there(
 def test_a_function_that_ends_its_process_is_an_error_in_the_end(
     executor, caught, until
 ):
-    """Dask's own allowance of deaths for now; it may not hang, nor hurt others."""
+    """It may not hang, nor hurt others."""
 
     def crash(x):
         os._exit(3)
 
-    run = executor.submit(_failing(crash, node="n1"))
+    run = executor.submit(_failing(crash, node="n1", on_lost=hd.wait(60)))
     error = caught(Exception, lambda: run["bad"])
-    assert type(error).__name__ == "KilledWorker"
+    assert isinstance(error, hd.FunctionCrashedError)
+    assert "exit code 3" in str(error)
     assert run["beside"] == 2
     until(executor.client, lambda s: len(s.workers) == 3)

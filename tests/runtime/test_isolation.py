@@ -46,6 +46,28 @@ def test_runs_with_the_same_ids_and_other_code_never_mix(executor, other):
     assert [run["b"] for run in runs] == [(m, m) for m in marks]
 
 
+def test_a_run_that_is_cancelled_leaves_another_with_the_same_ids(
+    executor, other, gate, caught
+):
+    call = gate.call()
+
+    def graph(mark):
+        return Graph(
+            [
+                Function("a", [], lambda: call(mark), node="wide"),
+                Function("b", ["a"], lambda a: (a, mark), node="wide"),
+            ]
+        )
+
+    first, second = executor.submit(graph("x")), other.submit(graph("y"))
+    assert gate.arrivals(2) == ["x", "y"]
+    first.cancel()
+    gate.let()
+    assert second["b"] == ("y", "y")
+    assert second.wait(30).status == "done"
+    caught(hd.RunCancelledError, lambda: first["b"])
+
+
 def test_the_same_graph_submitted_twice_runs_twice(executor, journal):
     graph = Graph(
         [

@@ -39,7 +39,12 @@ def test_a_policy_tries_until_it_succeeds(executor, journal):
     )
     run = executor.execute(graph)
     assert (run["a"], run["b"], len(journal.lines())) == (5, 20, 3)
-    assert [(s.function, s.attempt) for s in run.spans] == [("a", 3), ("b", 1)]
+    assert [(s.function, s.attempt, s.outcome) for s in run.spans] == [
+        ("a", 1, "failed"),
+        ("a", 2, "failed"),
+        ("a", 3, "done"),
+        ("b", 1, "done"),
+    ]
 
 
 def test_a_policy_tries_no_more_than_it_says(executor, journal, caught):

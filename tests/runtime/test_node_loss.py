@@ -21,7 +21,7 @@ def executor():
     # 2026.8.0 too: 4 of 44 runs with two kills).
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "3s"}),
-        hd.Executor(nodes=nodes) as executor,
+        hd.Executor(nodes=nodes, restart=hd.RestartPolicy(None)) as executor,
     ):
         yield executor
 
@@ -230,28 +230,15 @@ def test_nothing_is_claimed_when_all_is_over(executor, pids, until, claimed):
 
 # ---------------------------------------------------------- nodes that never return
 @pytest.fixture
-def short(until):
+def short():
     """A cluster whose nodes do not return; pins wait for 0.2 s."""
     nodes = [
         hd.Node("stays", {"cpu": 1}),
         hd.Node("goes", {"cpu": 1, "camera": 1}),
     ]
 
-    def hurry(dask_scheduler):
-        import handout_dask.runtime.watching as watching
-
-        before, watching.GRACE = watching.GRACE, 0.2
-        return before
-
-    def calm(before, dask_scheduler):
-        import handout_dask.runtime.watching as watching
-
-        watching.GRACE = before
-
-    with hd.Executor(nodes=nodes) as executor:
-        before = executor.client.run_on_scheduler(hurry)
+    with hd.Executor(nodes=nodes, on_lost=hd.wait(0.2)) as executor:
         yield executor
-        executor.client.run_on_scheduler(calm, before)
 
 
 def _lose(executor, name="goes"):

@@ -18,6 +18,7 @@ from distributed import Client, LocalCluster
 import handout_dask as hd
 from handout_dask import Function, Graph
 from handout_dask.runtime import cuda, detection, sampling
+from handout_dask.runtime.probe import Probe
 from handout_dask.runtime.sampling import Sampler
 
 HELD = 300  # MB
@@ -326,6 +327,35 @@ def test_resources_tell_who_holds_what_and_what_is_used(single, gate):
         assert row["holders"] == [{**holder, "amount": amount}]
     assert 30 < rows["memory"]["observed"] < 1000
     assert {"disk_io", "network_io", "host_cpu", "host_memory_available"} <= used.keys()
+
+
+def test_holders_of_runs_that_are_gone_are_called_as_before(single, gate, until):
+    call, cost = gate.call(), {"memory": 300}
+    graph = Graph([Function("b", [], call, extra_args=["b"], cost=cost)], name="left")
+    run = single.submit(graph)
+    token = run.token
+    gate.arrivals(1)
+    run.cancel()
+    run.release()
+    until(single.client, lambda s: token not in s.plugins["handout"].runs)
+    (row,) = [row for row in single.resources() if row["resource"] == "memory"]
+    holder = {"run": token, "graph": "left", "function": "b", "amount": 300.0}
+    assert row["holders"] == [holder]
+    gate.let()
+
+
+def test_what_cant_be_measured_takes_nothing_else_along():
+    def fails():
+        raise psutil.Error("gone")
+
+    probe = Probe()
+    probe._sequence, probe._keeping = 0, None
+    probe._sampler = types.SimpleNamespace(sample=fails)
+    probe._detection = types.SimpleNamespace(found=lambda: {"rate": 2.0}, device=None)
+    probe._spilling = types.SimpleNamespace(told=fails)
+    probe._reaching = types.SimpleNamespace(overdue=fails)
+    told = probe._metrics(types.SimpleNamespace(active_keys=[("a", 0)]))
+    assert told == {"sequence": 1, "running": [("a", 0)], "found": {"rate": 2.0}}
 
 
 def _pid():

@@ -40,7 +40,8 @@ def test_who_filled_a_node_that_died_runs_alone_next(gate, memory, alone):
             gate.let(*gate.arrivals(2))
         run.wait(LIMIT)
         assert run.status == "done"
-        assert sorted(span.attempt for span in run.spans) == [2, 2]
+        ends = sorted((span.attempt, span.outcome) for span in run.spans)
+        assert ends == [(1, "lost"), (1, "lost"), (2, "done"), (2, "done")]
 
 
 def test_what_a_thread_holds_is_counted_when_no_executor_is_left(gate):
