@@ -289,7 +289,9 @@ def _left_here(cluster: Any, threads: set[threading.Thread]) -> list[str]:
     out = []
 
     def more() -> list[str]:
-        return [t.name for t in threading.enumerate() if t not in threads]
+        new = [t.name for t in threading.enumerate() if t not in threads]
+        # Those of the pool that the client's event loop has, and ends with it.
+        return [name for name in new if not name.startswith("asyncio_")]
 
     with suppress(TimeoutError):
         until(lambda: not more(), SETTLE, "no thread is left")

@@ -153,8 +153,13 @@ class Inputs:
         (distributed#6705, 2026.8.0).
         """
         self._dask["task-erred"](key=key, worker=worker, **message)
-        task, run = self._scheduler.tasks.get(key), self._run_of(key)
-        if task is None or task.state != "memory" or run is None:
+        task = self._scheduler.tasks.get(key)
+        if task is None or task.state != "memory":
+            return
+        run = self._run_of(key)
+        for reader in task.dependents:  # it may be of a run that is over
+            run = run or self._run_of(reader.key)
+        if run is None:
             return
         readers = [
             reader.key

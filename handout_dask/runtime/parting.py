@@ -98,8 +98,10 @@ class Parting:
         for key in keys:
             task = self._scheduler.tasks.get(key)
             holders = [ws.address for ws in (task.who_has or ())] if task else []
-            if not holders or not self._are_heard([worker, *holders]):
+            silence = max(map(self._guard.silence, [worker, *holders]))
+            if not holders or silence >= 2 * SILENT:  # a process is busy, or gone
                 self._questions.forget(worker, key)
+            if not holders or silence >= SILENT:
                 continue
             count, lasts = self._questions.asked(worker, key, now)
             if count < 2 or not self._readers(key, worker):

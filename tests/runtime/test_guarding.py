@@ -354,5 +354,5 @@ def test_a_task_of_dask_that_needs_what_can_not_be_pickled_fails(cluster, execut
         until(lambda: lock.status == "finished", LIMIT, "the lock is made")
         with hd.cost(ear=1):
             other = client.submit(str, lock, pure=False)
-        with pytest.raises(hd.UndeliverableError, match=r"can't be pickled.*n0"):
+        with pytest.raises(Exception, match="cannot pickle"):
             other.result(timeout=LIMIT)
