@@ -29,16 +29,16 @@ ANYTHING = {"__init__", "cli"}
 
 # Top-level modules from the ground up: each imports only what stands before it.
 ORDER = [
-    "errors", "sealed", "journal", "attempts", "stopping", "restarts", "costs", "retry", "setbacks", "cases", "recovery", "pins", "function", "standins", "graph", "fingerprints", "remnant", "edges",
-    "outline",
-    "node", "lacks", "held", "tracker", "accounts", "traffic", "begun", "claims",
-    "linger", "runspec", "books", "fullness", "promised", "speculation", "choosing", "claiming",
-    "slots",
-    "moving", "resting", "dispatch", "scaling", "holding", "estimates", "problem", "copies", "demands",
+    "errors", "sealed", "journal", "attempts", "stopping", "restarts", "costs", "retry",
+    "setbacks", "cases", "recovery", "pins", "function", "standins", "graph",
+    "fingerprints", "remnant", "edges", "outline", "node", "lacks", "held", "tracker",
+    "accounts", "traffic", "begun", "claims", "linger", "runspec", "books", "fullness",
+    "promised", "speculation", "choosing", "claiming", "slots", "moving", "resting",
+    "dispatch", "scaling", "holding", "estimates", "problem", "copies", "demands",
     "provenance", "billing", "room", "rules", "shelves", "slack", "plans", "offers",
-    "explanation", "standing", "waiting", "events", "overuse", "player", "loss", "liveness", "cuts",
-    "steering", "simulation", "slowness", "peaks", "known", "history", "histories",
-    "historydoc", "observed", "learned", "comparison", "report",
+    "explanation", "standing", "waiting", "events", "overuse", "player", "loss",
+    "liveness", "cuts", "steering", "simulation", "slowness", "peaks", "known",
+    "history", "histories", "historydoc", "observed", "learned", "comparison", "report",
 ]  # fmt: skip
 
 # In these folders none of the table imports what stands behind it.
@@ -49,17 +49,19 @@ ORDER_IN = {
         "makespan", "cost", "objective", "revision",
     ],
     "runtime": [
-        "erring", "arrays", "devices", "calling", "faulting", "faults", "nodes", "measuring", "pipes",
-        "evidence", "leash", "words", "process_child", "child", "process", "telling",
-        "runner", "records", "freezing", "places", "signing",
-        "durables", "journaling", "runfolder", "resuming", "cuda", "detection", "sampling",
-        "spilling", "evicting", "lastwords", "nannying", "reaching", "probe", "cutting", "lower", "inputs", "keys", "roster", "sender",
-        "learner", "replanner", "filling", "refusing",
-        "lingering", "clocks", "barring", "recovering", "renewing", "speculating", "observing", "watching", "elastic",
-        "submission", "explaining", "parting", "guarding", "plugin", "securing", "janitor", "ward",
-        "supervised", "isolated", "node_process", "launching", "node_cluster", "fleet",
-        "adopting", "supervisor", "client", "connection",
-        "failures", "saving", "run", "store", "archive", "submitter", "executor", "continuing", "installed",
+        "erring", "arrays", "devices", "calling", "faulting", "faults", "nodes",
+        "measuring", "pipes", "evidence", "leash", "words", "process_child", "child",
+        "process", "telling", "runner", "records", "freezing", "places", "signing",
+        "durables", "journaling", "runfolder", "resuming", "cuda", "detection",
+        "sampling", "spilling", "evicting", "lastwords", "nannying", "reaching",
+        "probe", "cutting", "lower", "inputs", "keys", "roster", "sender", "learner",
+        "replanner", "filling", "refusing", "lingering", "clocks", "barring",
+        "recovering", "renewing", "speculating", "observing", "watching", "elastic",
+        "submission", "explaining", "parting", "guarding", "plugin", "securing",
+        "janitor", "ward", "supervised", "isolated", "node_process", "launching",
+        "node_cluster", "fleet", "adopting", "supervisor", "client", "connection",
+        "failures", "saving", "run", "store", "archive", "submitter", "executor",
+        "continuing", "installed",
     ],
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Clusters that others started are watched, and asked to mend themselves, if they can."""
+"""Clusters of others are watched, and asked to mend themselves, if they can."""
 
 import logging
 import threading
@@ -43,7 +43,10 @@ def states(adopted):
 
 
 def test_a_lost_worker_is_told_of_with_the_reason(spec, caplog):
-    with Supervisor.adopt(spec, patience=0.1) as adopted, hd.Executor(adopted) as executor:
+    with (
+        Supervisor.adopt(spec, patience=0.1) as adopted,
+        hd.Executor(adopted) as executor,
+    ):
         assert executor.execute(Graph([Function("a", [], lambda: 1)]))["a"] == 1
         assert states(adopted) == {"x": "up", "7": "up"}
         with caplog.at_level(logging.WARNING):
@@ -104,7 +107,7 @@ def test_of_an_address_it_can_only_tell(spec):
 
 def test_a_worker_that_its_own_nanny_starts_again_is_up_again():
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as local,
+        LocalCluster(1, threads_per_worker=1, dashboard_address=":0") as local,
         Supervisor.adopt(local, RestartPolicy(), patience=60.0) as adopted,
         hd.Executor(adopted),
     ):
