@@ -26,6 +26,9 @@ class Limits:
         Seconds that a nanny has for its answer; the latter if it gave one before, since
         its worker was heard last, so that it is but slow now, as on a host that has too
         much to do.
+    fresh : float
+        The same for nannies of workers that have yet to load what watches them: both
+        import it then, and may say nothing else meanwhile.
     busy : float
         Silence [s] after which a worker is given up whose nanny says that it lives.
     lone : float
@@ -41,6 +44,7 @@ class Limits:
     silent_beats: float = 6.0
     answer: float = 1.5
     slow: float = 5.0
+    fresh: float = 15.0
     busy: float = 60.0
     lone: float = 30.0
     lag: float = 0.5
@@ -80,6 +84,7 @@ class _Watched:
     heard: float  # on the detector's own clock, as all here
     nanny: bool
     asked: dict[int, float]  # since when each question is open, by its number
+    fresh: bool = False  # whether it has yet to load what watches it
     last: float = 0.0  # when the last one was put
     answer: Answer | None = None  # since it was heard last
 
@@ -101,9 +106,19 @@ class Detector:
         self._watched: dict[str, _Watched] = {}
         self._count = 0  # of questions
 
-    def heard(self, who: str, nanny: bool) -> None:
-        """Somebody has said something; whether they have a nanny to be asked."""
-        self._watched[who] = _Watched(self._own, nanny, {})
+    def heard(self, who: str, nanny: bool, fresh: bool = False) -> None:
+        """Somebody has said something.
+
+        Parameters
+        ----------
+        who : str
+            A worker.
+        nanny : bool
+            Whether it has one to be asked.
+        fresh : bool
+            Whether it has yet to load what watches it.
+        """
+        self._watched[who] = _Watched(self._own, nanny, {}, fresh)
 
     def answered(self, ask: Ask, answer: Answer) -> None:
         """A nanny has answered a question; one that is not open any more is ignored."""
@@ -167,6 +182,8 @@ class Detector:
             return "and has no nanny that could be asked", False
         first = min(watched.asked.values(), default=self._own)
         has = limits.answer if answer is None else limits.slow
+        if watched.fresh:
+            has = limits.fresh
         if self._own - first >= has:
             return f"nor did its nanny for {has:g} s", False
         if answer is not None and not answer.alive:

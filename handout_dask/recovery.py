@@ -211,12 +211,17 @@ class Recovery:
         out: list[Decision] = []
         filled = death.filled and (exit is None or not exit.asked)
         is_sole = len(death.tried) == 1 and not death.company
+        running = None if exit is None or cause != MEMORY else exit.running
+        if running:
+            is_sole = len(running) == 1
         for tried in death.tried:
             case = self.cases.get(tried.member)
             if case is None or case.number != tried.attempt.number:
                 continue  # it has ended meanwhile, or its run has
             case.attempts.append(_with(tried.attempt, "lost", why))
-            if cause in (CRASH, MEMORY) and is_sole:
+            if running and tried.member not in running:  # it took none as yet
+                out.append(self._bereaved(case, tried, OUTSIDE, False, False, why, now))
+            elif cause in (CRASH, MEMORY) and is_sole:
                 out.append(self._guilty(case, tried, cause, exit, why, now))
             elif cause in (CRASH, MEMORY):
                 case.suspected[cause] = case.suspected.get(cause, 0) + 1

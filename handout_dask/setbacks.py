@@ -6,7 +6,7 @@ Knows no clock and no Dask; `recovery` decides.
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +94,9 @@ class Exit:
         Whether it was told to end.
     hung : str
         If it was ended because something in it let nothing else run: what was seen.
+    running : tuple of (Member or None), or None
+        What had begun and not ended there, None for what is of nobody; None as a whole
+        if that is not known.
     """
 
     code: int | None = None
@@ -102,10 +105,14 @@ class Exit:
     stderr: str = ""
     asked: bool = False
     hung: str = ""
+    running: tuple[Member | None, ...] | None = None
 
     @staticmethod
-    def of(data: Mapping[str, Any]) -> Exit:
-        """From what a nanny sent."""
+    def of(
+        data: Mapping[str, Any], find: Callable[[Any], Member | None] | None = None
+    ) -> Exit:
+        """From what a nanny sent; `find` says whose a key is."""
+        keys = data.get("running") if find is not None else None
         memory = data.get("memory")
         return Exit(
             data.get("code"),
@@ -114,6 +121,7 @@ class Exit:
             str(data.get("stderr") or ""),
             bool(data.get("asked")),
             str(data.get("hung") or ""),
+            None if keys is None or find is None else tuple(map(find, keys)),
         )
 
     @property

@@ -18,7 +18,7 @@ class Play:
         self.detector, self.now, self.beat = Detector(limits), 0.0, beat
         self.answers, self.nanny = dict.fromkeys(answers) | dict(answers), nanny
         self.silent, self.asked, self.removed = set(), [], {}
-        self.last = dict.fromkeys(self.answers, 0.0)
+        self.last, self.fresh = dict.fromkeys(self.answers, 0.0), set()
 
     def run(self, seconds, step=LOOK):
         end = self.now + seconds
@@ -27,7 +27,7 @@ class Play:
             for who in self.answers:
                 if who not in self.silent and self.now - self.last[who] >= self.beat:
                     self.last[who] = self.now
-                    self.detector.heard(who, self.nanny)
+                    self.detector.heard(who, self.nanny, who in self.fresh)
             for verdict in self.detector.look(self.now, self.beat):
                 if isinstance(verdict, Remove):
                     self.removed[verdict.who] = (self.now, verdict)
@@ -55,6 +55,25 @@ def test_who_is_stopped_gone_or_cut_off_is_removed_within_four_seconds(answer):
     why = {STOPPED: "stopped", GONE: "gone", None: "nor did its nanny"}[answer]
     assert why in verdict.why
     assert not verdict.hung
+
+
+def test_who_loads_what_watches_it_is_given_longer_but_not_for_ever():
+    # All workers and nannies of a new cluster import it at once, and say nothing.
+    play = Play({"a": None, "b": None, "c": STOPPED, "d": GONE})
+    play.fresh = set(play.answers)
+    play.run(1)
+    play.silent = set(play.answers)
+    play.run(13)
+    assert play.removed.keys() == {"c", "d"}  # whom there is no doubt about
+    play.silent.discard("b")
+    play.run(10)
+    assert play.removed.keys() == {"a", "c", "d"}
+    assert "nor did its nanny for 15 s" in play.removed["a"][1].why
+    play.fresh, play.silent = set(), set()
+    play.run(1)
+    play.silent = {"b"}
+    play.run(4)
+    assert "b" in play.removed
 
 
 def test_who_is_busy_is_kept_for_a_minute_and_then_hangs():

@@ -1,5 +1,6 @@
 """What is decided about failures: laws, and any order of events."""
 
+from dataclasses import replace
 from math import inf
 
 import pytest
@@ -144,6 +145,33 @@ def test_a_larger_node_gets_what_filled_a_small_one():
     assert (again.memory, again.alone) == (620.0, True)
 
 
+def test_who_ran_alone_took_it_all_whatever_waited_behind_it():
+    oom = replace(OOM, running=(A,))
+    decisions = die(Recovery(), [tried(A, most=300.0), tried(B, most=300.0)], oom)
+    assert [type(d) for d in decisions] == [GiveUp, Again]
+    assert isinstance(decisions[0].error, ResourceExhaustedError)
+    assert (decisions[1].alone, decisions[1].memory) == (False, None)
+
+
+def test_what_has_ended_though_that_was_not_heard_of_is_not_charged():
+    oom = replace(OOM, running=(B,))
+    decisions = die(Recovery(), [tried(A, most=300.0), tried(B, most=300.0)], oom)
+    assert [type(d) for d in decisions] == [Again, GiveUp]
+
+
+@pytest.mark.parametrize("beside", [B, C, None])
+def test_of_several_that_ran_none_is_charged_with_the_memory(beside):
+    oom = replace(OOM, running=(A, beside))
+    decisions = die(Recovery(), [tried(A, most=300.0), tried(B, most=300.0)], oom)
+    assert [type(d) for d in decisions] == [Again, Again]
+    assert [d.alone for d in decisions] == [True, beside == B]
+
+
+def test_where_it_is_not_known_what_ran_all_are_suspected():
+    who = [tried(A, most=300.0), tried(B, most=300.0)]
+    assert [d.alone for d in die(Recovery(), who, OOM)] == [True, True]
+
+
 # ----------------------------------------------------------------- nodes that die
 def test_what_was_killed_from_outside_is_charged_to_nobody_however_often():
     recovery = Recovery()
@@ -170,6 +198,12 @@ def test_of_several_on_a_node_that_crashed_each_runs_alone_next():
     for part in ("function '2'", "3 times", "SIGSEGV", "pid 77", "'n0'", "Fatal"):
         assert part in str(last.error)
     assert str(last.error).count("on 'n0'") == 3  # its attempts
+
+
+def test_of_several_on_a_node_that_crashed_none_is_charged_before_it_was_alone():
+    who = [tried(A, crashes=1), tried(B, crashes=1)]
+    decisions = die(Recovery(), who, SEGV)
+    assert [(type(d), d.alone) for d in decisions] == [(Again, True)] * 2
 
 
 def test_an_exit_code_is_told_as_such():

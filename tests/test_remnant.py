@@ -121,6 +121,38 @@ def test_code_is_seen_through_partials_methods_instances_and_decorators():
     assert of_code(Call(1)) == of_code(Call(2))  # its fields are in its pickle
 
 
+def module_of(source):
+    space = {"__name__": "some.module"}
+    exec(source, space)
+    return space["f"]
+
+
+MODULE = """
+TABLE = {1: [2.5, {'a', 'b'}]}
+def helper(x): return x
+class Base:
+    def base(self): return 1
+class Kind(Base):
+    field = 3
+    def method(self): return 4
+def f(x=1, *, scale=2):
+    def inner(): return TABLE
+    return helper(x) * scale, Kind, inner()
+"""
+
+
+def test_what_code_names_of_its_package_counts():
+    same = of_code(module_of(MODULE))
+    assert of_code(module_of("# moved\n" + MODULE)) == same
+    changes = [
+        ("x=1", "x=2"), ("scale=2", "scale=3"), ("2.5", "2.6"), ("'b'", "'c'"),
+        ("return x\n", "return -x\n"), ("field = 3", "field = 4"),
+        ("return 4", "return 5"), ("return 1\n", "return 2\n"),
+    ]  # fmt: skip
+    others = {of_code(module_of(MODULE.replace(*change))) for change in changes}
+    assert len(others - {same}) == len(changes)
+
+
 def test_recursive_code_has_a_fingerprint():
     def again(n):
         return again(n - 1) if n else 0

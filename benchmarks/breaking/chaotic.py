@@ -108,6 +108,7 @@ class Breaker:
         self._script = script
         self._undo: list[tuple[float, str, Callable[[], None]]] = []
         self._doing: list[Doing] = []
+        self._off: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._go, daemon=True)
         self._begin = time.monotonic()
@@ -115,8 +116,9 @@ class Breaker:
 
     def _go(self) -> None:
         todo = list(self._script.events)
-        while (todo or self._undo) and not self._stop.is_set():
+        while not self._stop.is_set():
             now = time.monotonic() - self._begin
+            self._restart()
             while todo and todo[0].when <= now:
                 self._do(todo.pop(0))
             for entry in sorted(self._undo, key=lambda entry: entry[0]):
@@ -125,6 +127,17 @@ class Breaker:
                     self._note(entry[1])
                     self._beside(entry[2])
             self._stop.wait(0.01)
+
+    def _restart(self) -> None:
+        """Whoever runs ``dask worker`` starts it again when it ends by itself.
+
+        It does where its worker dies while it starts.
+        """
+        if isinstance(self.cluster, Real):
+            for name in set(self.cluster.specs) - self._off:
+                if self.cluster.nannies[name].poll() is not None:
+                    self._note(f"{name} had ended, and is started again")
+                    self.cluster.start(name)
 
     def _note(self, text: str) -> None:
         self.log.append(f"{time.monotonic() - self._begin:6.2f} s: {text}")
@@ -156,6 +169,7 @@ class Breaker:
             hosts.cut(host, event.how)
             self._later(event, "heal", lambda: hosts.heal(host))
         elif event.what == chaos.OFF:
+            self._off.add(who)
             cluster.lose(who)
             self._later(event, "switch on", lambda: self._on(who))
         elif event.what == chaos.JOIN and (nanny is None or nanny.poll() is not None):
@@ -166,11 +180,12 @@ class Breaker:
         nanny = self.cluster.nannies.get(who)
         if nanny is None or nanny.poll() is not None:
             self.cluster.start(who)
+        self._off.discard(who)
 
     def stop(self) -> None:
         """Undo what is not undone, now."""
         self._stop.set()
-        self._thread.join(60)
+        self._thread.join(GUARD)
         for _, text, deed in self._undo:
             self._note(text)
             self._beside(deed)
@@ -291,7 +306,8 @@ def _left_here(cluster: Any, threads: set[threading.Thread]) -> list[str]:
     def more() -> list[str]:
         new = [t.name for t in threading.enumerate() if t not in threads]
         # Those of the pool that the client's event loop has, and ends with it.
-        return [name for name in new if not name.startswith("asyncio_")]
+        # The supervisor, which lives on, waits for processes in threads.
+        return [n for n in new if not n.startswith(("asyncio_", "asyncio-waitpid"))]
 
     with suppress(TimeoutError):
         until(lambda: not more(), SETTLE, "no thread is left")

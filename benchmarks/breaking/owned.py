@@ -125,7 +125,11 @@ class Owned:
     def start(self, name: str) -> None:
         """A spare node joins; others are started by the supervisor."""
         if name in self.spare and name not in self.supervisor.specs:
-            self.supervisor.add(hd.Node(name, {"cpu": self.spare[name].threads}))
+            try:
+                self.supervisor.add(hd.Node(name, {"cpu": self.spare[name].threads}))
+            except hd.SupervisorError:
+                if name in self.supervisor.specs:  # it was not asked to leave meanwhile
+                    raise
 
     def leave(self, name: str) -> None:
         """A spare node is removed in an orderly way."""

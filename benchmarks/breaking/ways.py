@@ -182,7 +182,7 @@ class Planned(Way):
     name = "handout"
 
     def __enter__(self) -> Any:
-        where = self.cluster.client if self.cluster is not None else None
+        where = getattr(self.cluster, "where", self.cluster)
         self.executor = hd.Executor(where, **self.options)
         return self
 

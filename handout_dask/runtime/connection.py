@@ -14,6 +14,7 @@ from distributed.protocol import pickle
 
 from handout_dask.errors import HandoutError
 from handout_dask.node import Cluster
+from handout_dask.restarts import RestartPolicy
 from handout_dask.runtime.adopting import Adopted
 from handout_dask.runtime.client import install
 from handout_dask.runtime.fleet import Fleet, check_elastic, run_in
@@ -132,7 +133,8 @@ class Connection:
                 security=self._security,
                 asynchronous=self.asynchronous,
                 first=self._first_nodes(),
-                restart=self._restart,
+                # Functions may end nodes often; blame is theirs, and they are bounded.
+                restart=self._restart or RestartPolicy(None),
             )
 
     def _first_nodes(self) -> list[str] | None:

@@ -64,7 +64,8 @@ class Executor(Submitter):
     max_concurrency : int, optional
         Functions of one run at once.
     restart : RestartPolicy, or dict of them by node, optional
-        When an embedded node that ended is started again; see `Supervisor`.
+        When an embedded node that ended is started again; see `Supervisor`. Default:
+        always.
     security : bool or distributed.Security, optional
         For the connections to a cluster, and within an embedded one. True, for an
         embedded one, encrypts them by credentials of its own (TLS); what that does not

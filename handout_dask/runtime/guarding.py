@@ -5,6 +5,7 @@ internals; the seams here:
 
 * ``WorkerState.last_seen`` changes with each heartbeat; ``nanny`` and ``pid`` are whom
   to ask about which process.
+* ``WorkerState.metrics`` has what a probe told, from when on a worker has loaded it.
 * ``heartbeat_interval(n)`` is how often workers are told to send one: every 0.5 s up to
   10 of them, 1 s below 50, 2 s below 200.
 * ``Scheduler.remove_worker`` takes a worker for gone, as when its connection ends.
@@ -36,6 +37,7 @@ from handout_dask.runtime.nannying import (
     take_nannying,
 )
 from handout_dask.runtime.parting import Parting
+from handout_dask.runtime.records import NAME
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +100,8 @@ class Guard:
         for address, ws in workers.items():
             if self._seen.get(address) != ws.last_seen:
                 self._seen[address] = ws.last_seen
-                detector.heard(address, bool(ws.nanny))
+                # Its probe tells that all is loaded there, in its nanny soon after.
+                detector.heard(address, bool(ws.nanny), NAME not in ws.metrics)
         now = monotonic()
         for verdict in detector.look(now, heartbeat_interval(len(workers))):
             if isinstance(verdict, Ask):

@@ -48,6 +48,11 @@ class Keys:
                 return run, key[1]
         return self._by_key.get(key) if self._by_key else None
 
+    def member(self, key: Any) -> tuple[str, int] | None:
+        """The token of the run, and the number, by a key that may be a list."""
+        found = self.find(tuple(key) if isinstance(key, list) else key)
+        return None if found is None else (found[0].spec.token, found[1])
+
     def run_of(self, key: Any) -> LiveRun | None:
         """The run that a function, or an element that is cut out, belongs to."""
         found = self.find(key)

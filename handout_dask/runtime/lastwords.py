@@ -1,5 +1,6 @@
-"""Last words: what a worker wrote to standard error last, kept beyond its death.
+"""Last words: what a worker said and ran last, kept beyond its death.
 
+What it said is what it wrote to standard error.
 In memory that its nanny owns, so there is no file to be left behind. The worker finds
 it among what its parent has open. Where that is impossible (no Linux, no nanny) nothing
 is kept, and nothing fails.
@@ -8,16 +9,20 @@ is kept, and nothing fails.
 from __future__ import annotations
 
 import faulthandler
+import json
 import mmap
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
 SIZE = 4096  # bytes that are kept
 TOLD = 2000  # bytes that are told
 HEAD = 8  # bytes before them: how many were written in all
-FAULTS = HEAD + SIZE  # from where on Python itself writes of a fatal signal
+KEYS = HEAD + SIZE  # from where on it has the keys of what runs
+LENGTH, MOST = 2, 1022  # bytes that tell how long these are, and may be
+FAULTS = KEYS + LENGTH + MOST  # from where on Python itself writes of a fatal signal
 
 
 class Kept:
@@ -40,15 +45,28 @@ class Kept:
         if self._fd < 0:
             return ""
         data = os.pread(self._fd, 1 << 16, 0)
-        count, ring = int.from_bytes(data[:HEAD], "little"), data[HEAD:FAULTS]
+        count, ring = int.from_bytes(data[:HEAD], "little"), data[HEAD:KEYS]
         at = count % SIZE
         words = ring[:at] if count <= SIZE else ring[at:] + ring[:at]
         return (words + data[FAULTS:])[-TOLD:].decode("utf-8", "replace").strip("\n")
+
+    def running(self) -> list[Any] | None:
+        """Keys of what the worker ran last, tuples as lists; None if not known."""
+        if self._fd < 0:
+            return None
+        data = os.pread(self._fd, LENGTH + MOST, KEYS)
+        length = int.from_bytes(data[:LENGTH], "little")
+        try:
+            found = json.loads(data[LENGTH : LENGTH + length])
+        except ValueError:  # nothing, or it died as it wrote
+            return None
+        return list(found)
 
     def clear(self) -> None:
         """Forget them; another worker begins."""
         if self._fd >= 0:
             os.pwrite(self._fd, bytes(HEAD), 0)
+            os.pwrite(self._fd, bytes(LENGTH), KEYS)
             os.ftruncate(self._fd, FAULTS)
 
     def close(self) -> None:
@@ -86,6 +104,18 @@ class Keeping:
                 self._faults = open(path, "r+b", buffering=0)  # noqa: SIM115
                 self._faults.seek(FAULTS)
                 faulthandler.enable(self._faults, all_threads=False)
+
+    def run(self, keys: Iterable[Any]) -> None:
+        """These run now, or are about to."""
+        memory = self._memory
+        if memory is None:
+            return
+        memory[KEYS : KEYS + LENGTH] = bytes(LENGTH)  # not known, meanwhile
+        data = json.dumps(list(keys), default=repr).encode()
+        if len(data) <= MOST:
+            at = KEYS + LENGTH
+            memory[at : at + len(data)] = data
+            memory[KEYS:at] = len(data).to_bytes(LENGTH, "little")
 
     def stop(self) -> None:
         """Leave the process as it was found."""

@@ -215,6 +215,7 @@ class Nannying(NannyPlugin):
             "code": None if code == 255 else code,  # Dask's, where it is unknown
             "memory": self._memory,
             "stderr": self._words.read(),
+            "running": self._words.running(),
             "asked": self._asked or self.nanny.status in ending,
         }
         if self._lost_since is None:  # else there is nobody to tell, or it knows

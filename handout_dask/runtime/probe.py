@@ -101,6 +101,10 @@ class Probe(WorkerPlugin):
 
         A cancelled one is not what `finish` says while its thread goes on.
         """
+        if finish == "executing" and self._keeping is not None:
+            state = self.worker.state
+            with suppress(Exception):  # the function is to run all the same
+                self._keeping.run(t.key for t in state.executing | state.long_running)
         if start in HELD:
             task = self.worker.state.tasks.get(key)
             if task is None or task.state == "cancelled":

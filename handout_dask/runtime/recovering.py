@@ -144,8 +144,9 @@ class Recovering(SchedulerPlugin):
             if topic == FAULT:
                 self._note(msg)
             elif topic == EXIT:
+                exit = Exit.of(msg, self._host.keys.member)
                 self._enact(
-                    self.recovery.learned(str(msg["worker"]), Exit.of(msg), self._now())
+                    self.recovery.learned(str(msg["worker"]), exit, self._now())
                 )
             elif topic == "all" and msg.get("action") == "remove-worker":
                 self._died(msg)

@@ -6,6 +6,7 @@ What an executor does behind its public face; base of Executor.
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 import weakref
 from collections.abc import Callable, Hashable, Sequence
@@ -17,15 +18,16 @@ from distributed.protocol import pickle
 
 from handout_dask.allocators.makespan import Time
 from handout_dask.copies import with_copies
-from handout_dask.errors import AllocationError, GraphError
+from handout_dask.errors import AllocationError, GraphError, UnsatisfiableError
 from handout_dask.events import Hold
 from handout_dask.explanation import Explanation, explain
 from handout_dask.graph import Graph
 from handout_dask.histories import MANY, excerpt
 from handout_dask.history import History
 from handout_dask.learned import with_learned
+from handout_dask.node import Cluster
 from handout_dask.observed import narrowed
-from handout_dask.pins import OnLost
+from handout_dask.pins import OnLost, patience
 from handout_dask.plans import Plan, allocate
 from handout_dask.problem import Held, Problem
 from handout_dask.retry import RetryPolicy
@@ -45,6 +47,8 @@ from handout_dask.runtime.submission import (
     run_spec,
     sinks_of,
 )
+
+LOOK = 0.1  # s between looks for a node that is started again
 
 
 class Submitter(Connection):
@@ -79,11 +83,28 @@ class Submitter(Connection):
         )
 
     async def _problem(self, graph: Graph) -> Problem:
+        """What is to be planned; a node that is started again is waited for if needed.
+
+        So long as functions that are bound to it would wait, by the executor's on_lost.
+        """
         if not isinstance(graph, Graph):
             raise GraphError(f"an executor runs a Graph, not {type(graph).__name__}")
         await self._archive.load()
-        state = await self.client.scheduler.handout_nodes(owner=self.id, away=True)
-        cluster = pickle.loads(state["cluster"])
+        until = time.monotonic() + patience(self.on_lost)
+        while True:
+            state = await self.client.scheduler.handout_nodes(owner=self.id, away=True)
+            cluster = pickle.loads(state["cluster"])
+            due = self.supervisor.due if self.supervisor is not None else set()
+            try:
+                return await self._problem_on(graph, cluster, state)
+            except UnsatisfiableError:
+                if due.issubset(cluster.index) or time.monotonic() >= until:
+                    raise
+            await asyncio.sleep(LOOK)
+
+    async def _problem_on(
+        self, graph: Graph, cluster: Cluster, state: dict[str, Any]
+    ) -> Problem:
         held = [Held(*row) for row in pickle.loads(state["held"])]
         history, cost, limits = self.history, state["cost"], state["limits"]
 

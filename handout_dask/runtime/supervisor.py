@@ -193,6 +193,13 @@ class Supervisor:
             )
         return rows
 
+    @property
+    def due(self) -> set[str]:
+        """Nodes that run, or will again."""
+        children = self._ward.restarts.children.copy()
+        states = {name: child.state for name, child in children.items()}
+        return {n for n, x in states.items() if x in (UP, RESTARTING)} - {SCHEDULER}
+
     # ------------------------------------------------------------------- changing
     def add(self, node: Node, restart: RestartPolicy | None = None) -> Any:
         """Start another node; awaitable if asynchronous.
@@ -242,7 +249,8 @@ class Supervisor:
         try:
             await self.cluster.open(node.name)
         except Exception as error:
-            self._drop(node.name)
+            if self.specs.get(node.name) is spec:  # else it was removed meanwhile
+                self._drop(node.name)
             raise SupervisorError(
                 f"node {node.name!r} can't be started: {_first(error)}"
             ) from error

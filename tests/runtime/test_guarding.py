@@ -125,6 +125,7 @@ def test_a_nanny_tells_what_its_worker_said_last(cluster, executor, counts):
     future.cancel()
     assert (told["name"], told["code"], told["asked"]) == ("n2", 7, False)
     assert "p is about to end this process" in told["stderr"]
+    assert list(told["running"]) == [future.key]
 
 
 def test_a_worker_that_is_told_to_end_is_said_to_be(cluster, executor):

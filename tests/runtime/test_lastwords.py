@@ -52,6 +52,20 @@ def test_where_a_process_died_of_a_signal_is_kept(kept):
     assert "in culprit" in kept.read()
 
 
+def test_what_ran_last_is_known(kept):
+    assert kept.running() is None
+    run("keeping.run([('f-1', 0)]); keeping.run([('f-1', 2), 'x']); os._exit(3)")
+    assert kept.running() == [["f-1", 2], "x"]
+    assert kept.read() == ""
+    kept.clear()
+    assert kept.running() is None
+
+
+def test_too_many_that_ran_are_not_known(kept):
+    run("keeping.run(['a']); keeping.run([('f-1', k) for k in range(1000)])")
+    assert kept.running() is None
+
+
 def test_the_last_of_much_is_kept(kept):
     run("for k in range(3000): print('line', k, file=sys.stderr)")
     words = kept.read()

@@ -152,6 +152,17 @@ def test_a_pin_is_to_a_name_and_survives_a_restart(pair, gate, journal):
     assert took < 12.0  # the goal is 4
 
 
+def test_what_is_pinned_to_a_node_that_is_started_again_is_not_refused(pair):
+    nanny = pair.supervisor.cluster.workers["goes"]
+    before = nanny.pid
+    kill(before)
+    until = time.monotonic() + 30
+    while "goes" in pair.cluster.index:  # the scheduler has not noticed yet
+        assert time.monotonic() < until
+    run = pair.submit(Graph([Function("a", [], os.getpid, node="goes")]))
+    assert run["a"] != before
+
+
 def test_what_no_declared_node_can_run_is_refused_at_once(pair):
     """Reliability, R10: within 0.5 s."""
     for bad in ({"node": "nowhere"}, {"cost": {"camera": 1}}):
