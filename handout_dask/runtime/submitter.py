@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from distributed.protocol import pickle
@@ -25,7 +26,6 @@ from handout_dask.graph import Graph
 from handout_dask.histories import MANY, excerpt
 from handout_dask.history import History
 from handout_dask.learned import with_learned
-from handout_dask.node import Cluster
 from handout_dask.observed import narrowed
 from handout_dask.pins import OnLost, patience
 from handout_dask.plans import Plan, allocate
@@ -83,28 +83,11 @@ class Submitter(Connection):
         )
 
     async def _problem(self, graph: Graph) -> Problem:
-        """What is to be planned; a node that is started again is waited for if needed.
-
-        So long as functions that are bound to it would wait, by the executor's on_lost.
-        """
         if not isinstance(graph, Graph):
             raise GraphError(f"an executor runs a Graph, not {type(graph).__name__}")
         await self._archive.load()
-        until = time.monotonic() + patience(self.on_lost)
-        while True:
-            state = await self.client.scheduler.handout_nodes(owner=self.id, away=True)
-            cluster = pickle.loads(state["cluster"])
-            due = self.supervisor.due if self.supervisor is not None else set()
-            try:
-                return await self._problem_on(graph, cluster, state)
-            except UnsatisfiableError:
-                if due.issubset(cluster.index) or time.monotonic() >= until:
-                    raise
-            await asyncio.sleep(LOOK)
-
-    async def _problem_on(
-        self, graph: Graph, cluster: Cluster, state: dict[str, Any]
-    ) -> Problem:
+        state = await self.client.scheduler.handout_nodes(owner=self.id, away=True)
+        cluster = pickle.loads(state["cluster"])
         held = [Held(*row) for row in pickle.loads(state["held"])]
         history, cost, limits = self.history, state["cost"], state["limits"]
 
@@ -119,8 +102,20 @@ class Submitter(Connection):
         return await offload(made)
 
     async def _plan(self, graph: Graph) -> Plan:
-        problem = await self._problem(graph)
-        return await offload(lambda: allocate(problem, self._named))
+        """The plan; if need be, a node that is started again is waited for.
+
+        So long as functions that are bound to it would wait, by the executor's on_lost.
+        """
+        until = time.monotonic() + patience(self.on_lost)
+        while True:
+            problem = await self._problem(graph)
+            due = self.supervisor.due if self.supervisor is not None else set()
+            try:
+                return await offload(partial(allocate, problem, self._named))
+            except UnsatisfiableError:
+                if due.issubset(problem.cluster.index) or time.monotonic() >= until:
+                    raise
+            await asyncio.sleep(LOOK)
 
     async def _submit(
         self,

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from handout_dask.errors import HandoutError, SupervisorError
 from handout_dask.node import Cluster, Node
-from handout_dask.restarts import RestartPolicy, policies_of
+from handout_dask.restarts import RESTARTING, UP, RestartPolicy, policies_of
 from handout_dask.runtime.adopting import Adopted
 from handout_dask.runtime.isolated import SCHEDULER
 from handout_dask.runtime.janitor import Scratch

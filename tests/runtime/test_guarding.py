@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,7 +15,9 @@ from benchmarks.breaking import work
 from benchmarks.breaking.cluster import Real, Spec, send, until
 from benchmarks.breaking.netns import PEERS, Hosts, why_not
 from handout_dask import Function, Graph
+from handout_dask.runtime.guarding import Guard
 from handout_dask.runtime.nannying import EXIT, STATE
+from handout_dask.runtime.records import NAME
 
 LIMIT = 60.0
 NAMES = ("n0", "n1", "n2")
@@ -357,3 +360,20 @@ def test_a_task_of_dask_that_needs_what_can_not_be_pickled_fails(cluster, execut
             other = client.submit(str, lock, pure=False)
         with pytest.raises(Exception, match="cannot pickle"):
             other.result(timeout=LIMIT)
+
+
+def test_workers_are_fresh_until_their_probes_have_told_something():
+    heard = []
+    detector = SimpleNamespace(heard=lambda *x: heard.append(x), look=lambda *x: [])
+    told = {"a": {}, "b": {NAME: {}}}
+    guard = object.__new__(Guard)
+    guard._seen, guard._detector = {}, detector
+    guard._parting = SimpleNamespace(look=lambda now: None)
+    guard._scheduler = SimpleNamespace(
+        workers={
+            who: SimpleNamespace(last_seen=1.0, nanny="there", metrics=metrics)
+            for who, metrics in told.items()
+        }
+    )
+    guard._look()
+    assert heard == [("a", True, True), ("b", True, False)]

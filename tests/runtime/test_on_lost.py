@@ -157,7 +157,7 @@ def test_what_is_pinned_to_a_node_that_is_started_again_is_not_refused(pair):
     before = nanny.pid
     kill(before)
     until = time.monotonic() + 30
-    while "goes" in pair.cluster.index:  # the scheduler has not noticed yet
+    while "goes" in pair.nodes().index:  # the scheduler has not noticed yet
         assert time.monotonic() < until
     run = pair.submit(Graph([Function("a", [], os.getpid, node="goes")]))
     assert run["a"] != before
