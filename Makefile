@@ -2,12 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-MARKS ?= not slow
+MARKS ?= not slow and not stress
 # Of `make chaos`: how many seeds, and the first of them.
 SEEDS ?= 20
 FIRST ?= 0
 
-.PHONY: test slow chaos demo lint bench gpu clean
+.PHONY: test slow stress chaos demo lint bench gpu clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,9 @@ test: $(VENV)/installed
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow --timeout 600 $(ARGS)
+
+stress: $(VENV)/installed
+	$(BIN)/python -m pytest -m stress --timeout 600 $(ARGS)
 
 chaos: $(VENV)/installed
 	CHAOS_FIRST=$(FIRST) CHAOS_SEEDS=$(SEEDS) $(BIN)/python -m pytest \

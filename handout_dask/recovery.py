@@ -43,7 +43,7 @@ from handout_dask.setbacks import (
 )
 
 EVIDENCE = 1.0  # s for which word of how a node died is waited for
-UNEXPLAINED = 10  # deaths with one function alone on the node, and no word of the cause
+UNEXPLAINED = 10  # deaths with one function alone on the node, killed or unexplained
 STRIKES = 2  # functions that failed on a node and succeeded elsewhere
 ERRORS = "errors"  # the budget of its own exceptions
 SOON = 1.0  # s; of an attempt that is said to have ended longer ago, clocks differ
@@ -118,6 +118,7 @@ class Recovery:
     ) -> Decision:
         """It gets more memory next, or another node, or there is none for it."""
         over = case.charge(MEMORY) >= tried.policy.memory_attempts
+        over |= tried.policy.refuses(fault.names)
         if fault.resource != MEMORY:
             if over:
                 return self._give_up(case, tried)
@@ -229,7 +230,7 @@ class Recovery:
                 out.append(self._alone(case, tried, now, why, whole))
             else:
                 out.append(
-                    self._bereaved(case, tried, cause, filled, is_sole, why, now)
+                    self._bereaved(case, tried, cause, filled, is_sole, why, now, exit)
                 )
         return out
 
@@ -258,13 +259,18 @@ class Recovery:
 
     def _bereaved(
         self, case: Case, tried: Tried, cause: str, filled: bool, is_sole: bool,
-        why: str, now: float,
+        why: str, now: float, exit: Exit | None = None,
     ) -> Decision:  # fmt: skip
-        """Its node was lost for a reason that nobody on it is charged with."""
-        if cause == UNKNOWN and is_sole and case.charge(UNKNOWN) >= UNEXPLAINED:
+        """Its node was lost for a reason that nobody on it is charged with.
+
+        But not for ever: who kills it each time is the function itself, or the kernel.
+        """
+        is_odd = cause == UNKNOWN or (exit is not None and exit.was_killed)
+        if is_odd and is_sole and case.charge(UNKNOWN) >= UNEXPLAINED:
             text = (
                 f"function {tried.label} was alone on {UNEXPLAINED} nodes when they "
-                f"were lost, and nothing tells why; {attempts_text(case)}"
+                f"were lost, {'killed from outside' if exit else 'nothing tells why'}; "
+                f"{attempts_text(case)}"
             )
             return self._give_up(case, tried, NodeLostError(text, tried.attempt.node))
         if filled:  # which of them took too much is seen when each is alone

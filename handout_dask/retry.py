@@ -35,8 +35,9 @@ class RetryPolicy:
         that not all that failed at once is tried again at once.
     retry_on, never : exception class, dotted name, or several of them
         Which exceptions are worth another try, with all that derive from them, and
-        which of these not. Names are full, such as ``"requests.HTTPError"``, but for
-        those of built-in exceptions.
+        which of these not; what took too much of a resource has a budget of its own,
+        but `never` counts for it too. Names are full, such as
+        ``"requests.HTTPError"``, but for those of built-in exceptions.
     elsewhere : bool
         Whether it is tried next on a node where it has not failed, if there is one.
     quarantine : float or None
@@ -145,7 +146,11 @@ class RetryPolicy:
             modules, as texts of exceptions have them, they match as well.
         """
         given = set(names)
-        return _meets(self.retry_on, given) and not _meets(self.never, given)
+        return _meets(self.retry_on, given) and not self.refuses(given)
+
+    def refuses(self, names: Iterable[str]) -> bool:
+        """Whether an exception is among those that are `never` worth another try."""
+        return _meets(self.never, set(names))
 
     def rest(self, failures: int, *seed: Any) -> float:
         """Seconds to rest after so many failures; alike for the same `seed`."""

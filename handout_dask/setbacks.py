@@ -137,6 +137,12 @@ class Exit:
             return UNKNOWN
         return OUTSIDE if -self.code in SENT_BY_OTHERS else CRASH
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether it got a SIGKILL that nobody is known to have sent."""
+        killed = not self.asked and not self.hung and self.memory is None
+        return killed and self.code == -signal.SIGKILL
+
     def __str__(self) -> str:
         pid = f" (pid {self.pid})" if self.pid else ""
         if self.memory is not None:

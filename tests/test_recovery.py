@@ -257,6 +257,23 @@ def test_without_word_nobody_is_charged_until_it_is_too_often():
     assert isinstance(decision.error, NodeLostError)
 
 
+def test_who_was_alone_on_nodes_that_were_killed_does_not_go_on_for_ever():
+    recovery = Recovery()
+    for number in range(1, UNEXPLAINED):
+        decision = one(die(recovery, [tried(A, number)], KILLED, worker=number))
+        assert isinstance(decision, Again)
+        assert not decision.alone
+    decision = one(die(recovery, [tried(A, UNEXPLAINED)], KILLED, worker="last"))
+    assert isinstance(decision.error, NodeLostError)
+    assert "killed from outside" in str(decision.error)
+
+
+def test_what_is_never_worth_it_is_not_for_want_of_memory_either():
+    fault = Fault("exhausted", ("builtins.MemoryError",), "no", "memory", 10.0)
+    decision = one(Recovery().failed(tried(most=100.0, never=MemoryError), fault, 1.0))
+    assert isinstance(decision, GiveUp)
+
+
 def test_who_filled_a_node_that_was_killed_is_alone_next_with_all_its_memory():
     who = [tried(A, most=300.0), tried(B, most=300.0)]
     decisions = die(Recovery(), who, KILLED, filled=True)

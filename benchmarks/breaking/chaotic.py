@@ -305,9 +305,10 @@ def _left_here(cluster: Any, threads: set[threading.Thread]) -> list[str]:
 
     def more() -> list[str]:
         new = [t.name for t in threading.enumerate() if t not in threads]
-        # Those of the pool that the client's event loop has, and ends with it.
-        # The supervisor, which lives on, waits for processes in threads.
-        return [n for n in new if not n.startswith(("asyncio_", "asyncio-waitpid"))]
+        # The pools of Dask and of the client's event loop are there once; and the
+        # supervisor, which lives on, waits for processes in threads.
+        pools = ("asyncio_", "asyncio-waitpid", "Dask-Offload")
+        return [name for name in new if not name.startswith(pools)]
 
     with suppress(TimeoutError):
         until(lambda: not more(), SETTLE, "no thread is left")

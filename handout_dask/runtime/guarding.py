@@ -69,6 +69,7 @@ class Guard:
         busy, lone = dask.config.get(BUSY, 60), dask.config.get(LONE, 30)
         self._detector = Detector(Limits(busy=float(busy), lone=float(lone)))
         self._seen: dict[str, float] = {}
+        self._before = set(self._scheduler.workers)  # those that were there before us
         self._given_up: dict[str, None] = {}  # addresses
         self._scheduler.handlers[GIVEN_UP] = self.rpc_given_up
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -100,8 +101,9 @@ class Guard:
         for address, ws in workers.items():
             if self._seen.get(address) != ws.last_seen:
                 self._seen[address] = ws.last_seen
-                # Its probe tells that all is loaded there, in its nanny soon after.
-                detector.heard(address, bool(ws.nanny), NAME not in ws.metrics)
+                # Its probe tells when all is loaded; who comes later has it before.
+                fresh = address in self._before and NAME not in ws.metrics
+                detector.heard(address, bool(ws.nanny), fresh)
         now = monotonic()
         for verdict in detector.look(now, heartbeat_interval(len(workers))):
             if isinstance(verdict, Ask):

@@ -24,7 +24,7 @@ def cluster(request):
         yield chaotic.cluster(request.param, not why_not(), stack)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("cluster", "seed"),

@@ -5,7 +5,7 @@ import pytest
 import handout_dask as hd
 from benchmarks.breaking import functions
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.stress
 
 
 def test_r8_attempts_come_after_the_times_of_the_policy(play):

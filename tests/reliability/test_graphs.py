@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.breaking import graphs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.stress
 
 
 def test_r15_odd_graphs_are_refused_with_who_which_and_what(play):

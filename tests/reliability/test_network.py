@@ -5,7 +5,7 @@ import pytest
 import handout_dask as hd
 from benchmarks.breaking import network
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.stress
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.breaking import nodes
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.stress
 
 
 def done(seen):

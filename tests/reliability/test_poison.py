@@ -5,7 +5,7 @@ import pytest
 import handout_dask as hd
 from benchmarks.breaking import nodes
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.stress
 
 SAYS = {
     nodes.poison_exit: ("7",),

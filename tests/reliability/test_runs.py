@@ -5,7 +5,7 @@ import pytest
 import handout_dask as hd
 from benchmarks.breaking import runs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.stress
 
 
 def test_r10_a_pin_is_to_a_name_and_outlives_the_worker(play):

@@ -13,7 +13,7 @@ import handout_dask as hd
 from benchmarks.breaking import survival, work
 from benchmarks.breaking.cluster import until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.stress
 
 LIMIT = 30  # s
 
@@ -73,8 +73,9 @@ def test_r17_an_orderly_end_leaves_no_process_thread_or_file(folder, isolated):
     assert psutil.wait_procs(family, LIMIT)[1] == []
     assert [str(p) for p in Path(folder).rglob("*") if p.is_file()] == []
 
-    def alone():
-        return set(threading.enumerate()) <= threads
+    def alone():  # but for the one thread that Dask offloads to, in each process
+        new = set(threading.enumerate()) - threads
+        return all(thread.name.startswith("Dask-Offload") for thread in new)
 
     until(alone, LIMIT, "no thread is left")
 

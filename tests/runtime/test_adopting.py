@@ -10,6 +10,8 @@ from distributed import Client, LocalCluster, Scheduler, SpecCluster, Worker
 import handout_dask as hd
 from handout_dask import Function, Graph, RestartPolicy, Supervisor
 
+pytestmark = pytest.mark.slow
+
 
 def wait_for(condition, limit=30.0):
     until = time.monotonic() + limit

@@ -22,6 +22,8 @@ from handout_dask import Function, Graph
 from handout_dask.runtime import spilling
 from handout_dask.runtime.spilling import Spilling
 
+pytestmark = pytest.mark.slow
+
 SIZE = 30_000_000  # bytes of a result
 Usage = namedtuple("Usage", "total used free")
 

@@ -19,6 +19,8 @@ from handout_dask.runtime.guarding import Guard
 from handout_dask.runtime.nannying import EXIT, STATE
 from handout_dask.runtime.records import NAME
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 60.0
 NAMES = ("n0", "n1", "n2")
 
@@ -362,12 +364,12 @@ def test_a_task_of_dask_that_needs_what_can_not_be_pickled_fails(cluster, execut
             other.result(timeout=LIMIT)
 
 
-def test_workers_are_fresh_until_their_probes_have_told_something():
+def test_workers_that_were_there_are_fresh_until_their_probes_have_told_something():
     heard = []
     detector = SimpleNamespace(heard=lambda *x: heard.append(x), look=lambda *x: [])
-    told = {"a": {}, "b": {NAME: {}}}
+    told = {"a": {}, "b": {NAME: {}}, "late": {}}
     guard = object.__new__(Guard)
-    guard._seen, guard._detector = {}, detector
+    guard._seen, guard._detector, guard._before = {}, detector, {"a", "b"}
     guard._parting = SimpleNamespace(look=lambda now: None)
     guard._scheduler = SimpleNamespace(
         workers={
@@ -376,4 +378,5 @@ def test_workers_are_fresh_until_their_probes_have_told_something():
         }
     )
     guard._look()
-    assert heard == [("a", True, True), ("b", True, False)]
+    fresh = {who: is_fresh for who, _, is_fresh in heard}
+    assert fresh == {"a": True, "b": False, "late": False}

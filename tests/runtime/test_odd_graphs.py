@@ -13,6 +13,8 @@ import pytest
 import handout_dask as hd
 from handout_dask import Function, Graph
 
+pytestmark = pytest.mark.slow
+
 SOON = 3.0  # s; the goal is 1
 
 

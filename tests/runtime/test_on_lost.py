@@ -11,6 +11,8 @@ from distributed import get_worker
 import handout_dask as hd
 from handout_dask import Function, Graph
 
+pytestmark = pytest.mark.slow
+
 
 def kill(pid):
     with suppress(ProcessLookupError):

@@ -14,6 +14,8 @@ import pytest
 import handout_dask as hd
 from handout_dask import Function, FunctionCrashedError, Graph, ResourceExhaustedError
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 60
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from handout_dask import Function, Graph, ResourceExhaustedError
 
+pytestmark = pytest.mark.slow
+
 # Forks from a small process: the kernel counts what the one that forked held as well.
 LIMIT = 60
 LAUNCH = """

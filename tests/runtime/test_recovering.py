@@ -14,6 +14,8 @@ from distributed import get_worker
 import handout_dask as hd
 from handout_dask import Function, Graph, RetryPolicy
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 60  # s after which a test calls it a hang
 OFTEN = hd.RestartPolicy(max_restarts=None)
 LATE = 0.15  # s that a try may begin late; what is promised is a third of it

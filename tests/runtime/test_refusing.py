@@ -7,6 +7,8 @@ import handout_dask as hd
 from handout_dask import Function, Graph
 from handout_dask.runtime.refusing import CONFIG, PATIENCE, patience
 
+pytestmark = pytest.mark.slow
+
 
 class Refuses:
     """Refuses what asks for a licence, on every node, always."""

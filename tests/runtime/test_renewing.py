@@ -8,6 +8,8 @@ import pytest
 import handout_dask as hd
 from handout_dask import Function, Graph
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 60
 GRACE = 0.5
 

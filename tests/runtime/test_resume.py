@@ -23,6 +23,8 @@ from handout_dask.errors import (
 )
 from handout_dask.runtime import signing
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 60  # s after which a test calls it a hang
 
 

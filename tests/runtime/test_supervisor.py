@@ -15,6 +15,8 @@ from distributed import get_worker
 import handout_dask as hd
 from handout_dask import Function, Graph, Node, RestartPolicy, Supervisor
 
+pytestmark = pytest.mark.slow
+
 
 def kill(pid, how=signal.SIGKILL):
     with suppress(ProcessLookupError):

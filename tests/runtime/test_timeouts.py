@@ -15,6 +15,8 @@ from handout_dask.runtime import child as children
 from handout_dask.runtime.child import Child
 from handout_dask.runtime.faulting import FAULT
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 60
 SOON = 3 * 2.0  # s beyond its time after which a function was not ended: a hang
 
