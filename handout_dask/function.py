@@ -125,6 +125,8 @@ class Function:
             _require_hashable(f"{who}: with_function id", self.node.id)
         if self.retry is not None and not isinstance(self.retry, RetryPolicy):
             raise GraphError(f"{who}: retry must be a RetryPolicy, not {self.retry!r}")
+        if not isinstance(self.durable, bool):
+            raise GraphError(f"{who}: durable={self.durable!r} must be True or False")
         parse_timeout(who, self.timeout)
         parse_on_lost(who, self.on_lost)
         if not self.name:

@@ -47,6 +47,7 @@ def test_a_pair_is_producer_and_index_and_all_else_an_id(args, inputs):
         ({"cost": [{}, 5]}, "cost must be a mapping"),
         ({"node": 5}, "node must be a node's name or with_function(id), not 5"),
         ({"retry": 3}, "retry must be a RetryPolicy, not 3"),
+        ({"durable": "no"}, "durable='no' must be True or False"),
         ({"name": 5}, "name must be a text, not 5"),
         ({"node": with_function([1])}, "with_function id [1] is not hashable"),
     ],

@@ -60,8 +60,10 @@ def find(run: str, own: Journal | None, where: Any) -> Journal:
             return own
         tried.append(own.place.address)
     for url in reversed(journals()):
+        if url in tried:
+            continue
         try:
-            if url not in tried and RunFolder(Place("journal", url), run).exists():
+            if RunFolder(Place("journal", url), run).exists():
                 return Journal(url) if own is None else own.at(url)
         except HandoutError:  # it may be gone, or out of reach
             pass

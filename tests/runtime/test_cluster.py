@@ -75,7 +75,9 @@ def test_a_cluster_is_left_as_it_was_found(cluster, client, until, given):
         assert executor.execute(_graph())["b"] == 3
         assert "handout" in cluster.scheduler.plugins
         executor.submit(Graph([Function("a", [], lambda: 1)]))
+    # The plugin stays until what was cancelled has left its worker.
     until(client, lambda s: not s.tasks and len(s.clients) == clients)
+    until(client, lambda s: "handout" not in s.plugins)
     assert _traces(cluster.scheduler) == before
     assert client.submit(lambda: 5, pure=False).result(30) == 5
     assert len(cluster.workers) == 2

@@ -77,7 +77,7 @@ def test_dear_nodes_are_never_started_under_a_lax_deadline():
         assert held(run) == {"cheap"}
         report = run.report()
         assert report.money == report.held_money
-        assert report.money == pytest.approx(report.planned_money, rel=0.2)
+        assert report.money == pytest.approx(report.planned_money, rel=0.5)
         assert report.money < report.whole_money / 20
         assert "all held all the time" in str(report)
         assert report.as_dict()["holds"][0]["node"] == "cheap"
