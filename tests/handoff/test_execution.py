@@ -23,6 +23,7 @@ def test_can_execute_dag_with_failure_and_retry(executor, journal):
     run = executor.execute(graph)
     assert (run["b"], run["a"], journal.lines()) == ([20, 5], 5, ["called"] * 2)
     assert [(s.function, s.attempt, s.outcome) for s in run.spans] == [
+        ("a", 1, "failed"),
         ("a", 2, "done"),
         ("b", 1, "done"),
     ]
