@@ -159,6 +159,7 @@ def test_demo_computes_and_compares_plan_and_actual(command):
         assert text in out
 
 
+@pytest.mark.slow
 def test_resume_goes_on_with_a_run_that_has_a_journal(command, files, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(files.folder / "state"))
     code, out, _ = command("run", "graphs:good", "--journal", files.folder / "runs")

@@ -16,7 +16,7 @@ CHOSEN = [
     "dask.array.tests.test_masked",
     "dask.array.tests.test_reshape",
 ]
-LIMIT = 110  # s for each of two runs
+LIMIT = 280  # s for each of two runs
 
 
 def outcomes(folder, mode):

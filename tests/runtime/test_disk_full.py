@@ -201,6 +201,7 @@ def test_what_does_not_fit_is_an_error_that_names_the_disk_and_the_rest_is_kept(
     assert len(journal.lines()) == len(set(done))  # nor computed again
 
 
+@pytest.mark.stress
 @pytest.mark.slow
 def test_what_is_consumed_in_time_fits_by_back_pressure(executor):
     """900 MB pass through nodes that hold 300 MB, and a disk of 100 MB."""

@@ -79,6 +79,7 @@ def test_a_hundred_thousand_functions_without_edges(executor):
     _run(executor, "no edges", make, keep=[])
 
 
+@pytest.mark.slow
 def test_a_thousand_of_each(executor):
     def make():
         ones = [Function(k, [], lambda: 1) for k in range(1000)]

@@ -20,6 +20,8 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 import handout_dask as hd
 from handout_dask import Function, Graph
 
+pytestmark = pytest.mark.slow
+
 ROOM = {"cpu": 4, "memory": 1000, "licence": 3, "gpus": 1}
 ALLOCATORS = ["first-available", "load-balanced", "time"]
 LIMIT = 120  # s after which a client hangs
