@@ -18,7 +18,7 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest -m "$(MARKS)" $(ARGS)
 
 slow: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow --timeout 600 $(ARGS)
+	$(BIN)/python -m pytest -m "slow and not stress" --timeout 600 $(ARGS)
 
 stress: $(VENV)/installed
 	$(BIN)/python -m pytest -m stress --timeout 600 $(ARGS)

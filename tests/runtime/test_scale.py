@@ -72,6 +72,7 @@ def test_a_chain_of_ten_thousand(executor):
 
 
 @pytest.mark.slow
+@pytest.mark.stress
 def test_a_hundred_thousand_functions_without_edges(executor):
     def make():
         return Graph(Function(k, [], lambda: 1) for k in range(100_000))
