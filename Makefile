@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 MARKS ?= not slow and not stress
+# How many processes run the tests side by side; a file's tests stay together.
+JOBS ?= 2
 # Of `make chaos`: how many seeds, and the first of them.
 SEEDS ?= 20
 FIRST ?= 0
@@ -15,7 +17,7 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -m "$(MARKS)" $(ARGS)
+	$(BIN)/python -m pytest -m "$(MARKS)" -n $(JOBS) --dist loadfile $(ARGS)
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m "slow and not stress" --timeout 600 $(ARGS)

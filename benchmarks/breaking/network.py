@@ -44,6 +44,9 @@ def _cut(way: Way, limit: float, how: str, seconds: float | None, *size: float) 
         late = [row for row in made.counts.lines() if float(row[2]) > healed + 1]
         seen.more["begun after the end"] = len(late)
         seen.more["executions"] = begun
+        numbers = made.counts.attempts().values()
+        seen.more["same attempt twice"] = sum(len(x) != len({*x}) for x in numbers)
+        seen.more["highest attempt"] = max((max(x) for x in numbers), default=0)
         return seen
 
 

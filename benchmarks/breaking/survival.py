@@ -80,7 +80,7 @@ def _again_of_ended(made: Scene, death: float) -> int:
     """How many executions there were after a death of what had ended well before."""
     ended = set()
     again = 0
-    for name, _, when in made.counts.lines():
+    for name, _, when, *_ in made.counts.lines():
         if float(when) < death - SECONDS - WINDOW:
             ended.add(name)
         elif float(when) > death:

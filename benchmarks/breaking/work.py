@@ -53,7 +53,7 @@ class Counts:
         self.path = path
 
     def lines(self) -> list[list[str]]:
-        """``[name, pid, time]`` of each begun execution."""
+        """``[name, pid, time]`` of what began; of `step` its attempt follows."""
         if not os.path.exists(self.path):
             return []
         return [line.split() for line in Path(self.path).read_text().splitlines()]
@@ -70,6 +70,14 @@ class Counts:
     def times(self, name: Hashable) -> list[float]:
         """When a function began [s of ``time.time()``]."""
         return [float(line[2]) for line in self.lines() if line[0] == str(name)]
+
+    def attempts(self) -> dict[str, list[int]]:
+        """The numbers that the executions of each function of `step` were told."""
+        numbers: dict[str, list[int]] = {}
+        for line in self.lines():
+            if len(line) > 3:
+                numbers.setdefault(line[0], []).append(int(line[3]))
+        return numbers
 
     def until(self, count: int, limit: float = 60.0, name: str = "") -> None:
         """Wait until so many executions, of one function or all, began."""
@@ -88,7 +96,7 @@ class Counts:
 # ------------------------------------------------------------------------ what runs
 def step(path: str, name: Hashable, seconds: float, *read: Any) -> int:
     """Wait, and return a number that tells whether every input was right."""
-    note(path, name, os.getpid(), time.time())
+    note(path, name, os.getpid(), time.time(), hd.attempt())
     time.sleep(seconds)
     return value_of(name) + sum(read)
 
