@@ -9,7 +9,7 @@ JOBS ?= 2
 SEEDS ?= 20
 FIRST ?= 0
 
-.PHONY: test slow stress chaos demo lint bench gpu clean
+.PHONY: test slow stress chaos demo notebooks screenshots lint bench gpu clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,15 @@ chaos: $(VENV)/installed
 
 demo: $(VENV)/installed
 	$(BIN)/handout demo
+
+# Executes the notebooks and stores them with their outputs; ARGS names some of them.
+notebooks: $(VENV)/installed
+	$(BIN)/python -m notebooks.execute $(ARGS)
+
+# Pages at three sizes, in screenshots/, to be looked at; needs Chromium. With
+# ARGS=--docs those that the README shows.
+screenshots: $(VENV)/installed
+	$(BIN)/python -m benchmarks.screenshots $(ARGS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from handout_dask.errors import JournalError as JournalError
     from handout_dask.errors import MissingProducerError as MissingProducerError
     from handout_dask.errors import NodeLostError as NodeLostError
+    from handout_dask.errors import RescheduledError as RescheduledError
     from handout_dask.errors import ResourceExhaustedError as ResourceExhaustedError
     from handout_dask.errors import ResultReleasedError as ResultReleasedError
     from handout_dask.errors import RunCancelledError as RunCancelledError
@@ -80,6 +81,7 @@ _MODULES = {
         "JournalError",
         "MissingProducerError",
         "NodeLostError",
+        "RescheduledError",
         "ResourceExhaustedError",
         "ResultReleasedError",
         "RunCancelledError",

@@ -105,13 +105,16 @@ class RunBook:
         self.start, self.end = list(spec.start), list(spec.end)  # as expected, or were
         self.latest = list(spec.latest or spec.start)
         self._able = [set(names) for names in spec.able]
-        self.claims = Claims(spec.need, spec.demand)
+        self.need = list(spec.need)  # the class of each, by the alternative that runs
+        self.claims = Claims(self.need, spec.demand)
         self.claim_memory(spec.memory)
         self.is_diminished = False  # whether a node can't run any more what it could
         self.bound: set[int] = set()  # functions that stay where they are
         self.rests: dict[int, Rest] = {}  # functions that wait until a time
         self.grown: dict[int, float] = {}  # [MB] that functions may take now
         self.grown_gpu: dict[int, float] = {}  # ditto, of a GPU
+        self.switching: dict[int, int] = {}  # alternatives that run when tried again
+        self.switched: dict[int, int] = {}  # those that run, other than planned
         self.shunned: dict[int, tuple[str, ...]] = {}  # where not again, worst last
         self.held_back: dict[int, str] = {}  # no room for what they leave, on this node
         self.pinned = set(spec.pinned)  # until they may go elsewhere
@@ -146,6 +149,8 @@ class RunBook:
     def put(self, i: int) -> None:
         """Function i waits for its node again, or now."""
         self.claims.waits_again(i)
+        if i in self.switching:
+            self._switch(i)
         entry = self.rank[i], i
         queue = self.queues.setdefault(self.node[i], Queue())
         at = bisect_left(queue.order, entry)
@@ -154,6 +159,21 @@ class RunBook:
         queue.first = min(queue.first, at)
         if self.state[i] == READY:
             heapq.heappush(queue.ready, entry)
+
+    def _switch(self, i: int) -> None:
+        """Function i runs as another alternative from now on, as that is declared."""
+        assert self.outline is not None
+        self.switched[i] = self.switching.pop(i)
+        option = self.outline.option_ptr[i] + self.switched[i]
+        self.need[i] = int(self.outline.option_class[option])
+        self.claims.declare(i)
+        self.grown.pop(i, None)
+        self.grown_gpu.pop(i, None)
+        self.end[i] = self.start[i] + float(self.outline.option_work[option])
+
+    def option(self, i: int) -> int:
+        """The cost alternative as which function i runs."""
+        return self.switched.get(i, self.spec.option[i])
 
     def get_ready(self, i: int) -> None:
         """Function i, which waits for its node, is ready."""
@@ -289,12 +309,16 @@ class RunBook:
 
     def able(self, i: int) -> set[str]:
         """The nodes that can run function i."""
-        return self._able[self.spec.need[i]]
+        return self._able[self.need[i]]
+
+    def able_as(self, need: int) -> set[str]:
+        """The nodes that can run functions of a declared class."""
+        return self._able[need]
 
     def cost(self, i: int) -> Cost:
         """What function i asks for; the run has an outline."""
         assert self.spec.outline is not None
-        return self.spec.outline.classes[self.spec.need[i]]
+        return self.spec.outline.classes[self.need[i]]
 
     def meet(self, node: Node) -> None:
         """A node is there that perhaps was not when the run was planned."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
-from handout_dask.setbacks import Attempt, Exit, Tried
+from handout_dask.setbacks import Attempt, Exit, Member, Tried
 
 MORE = 1.01  # times as much: more memory by less is none
 
@@ -30,6 +30,8 @@ class Case:
         The last attempt that was decided on, or is held.
     quarantine : float or None
         Seconds for which its policy leaves out a node.
+    options : set of int
+        The cost alternatives as which it ran.
     """
 
     attempts: list[Attempt] = field(default_factory=list)
@@ -39,16 +41,42 @@ class Case:
     alone: bool = False
     number: int = 0
     quarantine: float | None = None
+    options: set[int] = field(default_factory=set)
 
     def charge(self, what: str, count: int = 1) -> int:
         """Charge a failure; returns how many there are now."""
         self.charged[what] = self.charged.get(what, 0) + count
         return self.charged[what]
 
+    def other(self, tried: Tried) -> int | None:
+        """A cost alternative as which it was not tried yet; None if there is none."""
+        if not tried.policy.variants:
+            return None
+        return next((k for k in tried.others if k not in self.options), None)
+
     @property
     def failures(self) -> int:
         """How many were charged in all."""
         return sum(self.charged.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A node that died, of which it is not known yet why."""
+
+    node: str
+    tried: tuple[Tried, ...]
+    at: float
+    filled: bool
+    company: int
+
+
+@dataclass(slots=True)
+class Record:
+    """How functions fared on a node of late."""
+
+    struck: dict[Member, float] = field(default_factory=dict)  # since when
+    succeeded: int = 0
 
 
 def grown(tried: Tried, allowed: float, used: float) -> float | None:

@@ -46,10 +46,10 @@ def take(run: RunBook, i: int, book: NodeBook, full: bool) -> bool:
     more = linger is not None
     refusing = _ask(run.trackers, member, book.node.name, demand, more)
     if refusing is None:
-        run.refusing.pop(run.spec.need[i], None)
+        run.refusing.pop(run.need[i], None)
         return True
     if refusing:
-        run.refusing[run.spec.need[i]] = refusing
+        run.refusing[run.need[i]] = refusing
     return False
 
 

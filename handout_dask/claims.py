@@ -22,7 +22,7 @@ class Claims:
     Parameters
     ----------
     need : sequence of int
-        n declared classes.
+        n declared classes; the books may change them, see `declare`.
     declared : sequence of dict
         c declared demands.
 
@@ -72,6 +72,11 @@ class Claims:
             k = self._numbers[key] = len(self.demand)
             self.demand.append(more)
         self.need[i] = k
+
+    def declare(self, i: int) -> None:
+        """Function i is of another declared class; what was learned was of the old."""
+        self.need[i] = self._own[i]
+        self._later.pop(i, None)
 
     def waits_again(self, i: int) -> None:
         """Function i holds nothing any more, and will be sent again."""

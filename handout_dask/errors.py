@@ -135,6 +135,10 @@ class UndeliverableError(FunctionError):
     """What a function reads or returned can't be brought to where it is needed."""
 
 
+class RescheduledError(FunctionError):
+    """A function asked to be run again, by distributed.Reschedule, too often."""
+
+
 class NodeLostError(HandoutError):
     """A node went away, and what was bound to it can run nowhere else.
 

@@ -19,6 +19,7 @@ from handout_dask.errors import (
     MissingProducerError,
 )
 from handout_dask.function import Function, WithFunction
+from handout_dask.shown import Shown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +46,7 @@ class Links:
     index: list[Any]
 
 
-class Graph:
+class Graph(Shown):
     """A directed acyclic graph of functions; also a Dask collection.
 
     Parameters
@@ -172,11 +173,41 @@ class Graph:
 
         return dask.persist(self, **kwargs)[0]
 
-    def visualize(self, filename: str = "graph", **kwargs: Any) -> Any:
-        """Draw the graph by Dask (needs graphviz); returns what dask.visualize does."""
-        import dask
+    def visualize(
+        self, filename: Any = None, *, engine: str = "svg", **kwargs: Any
+    ) -> Any:
+        """Draw the graph: from left to right, each function right of what it reads.
 
-        return dask.visualize(self, filename=filename, **kwargs)
+        Parameters
+        ----------
+        filename : path, optional
+            A file to write it to as well: ``.svg``; ``.html``, which one can zoom, and
+            which needs no network; or ``.png``, for which a program is needed that
+            makes one.
+        engine : {"svg", "graphviz", "cytoscape"}
+            Who draws: this package, or Dask, which needs more packages and then takes
+            other arguments besides.
+
+        Returns
+        -------
+        Drawing
+            Shows itself in a notebook; ``.svg`` is its text. From Dask what its
+            ``visualize`` returns.
+
+        Raises
+        ------
+        HandoutError
+            If it can't be drawn so; the error says what is missing.
+        """
+        if engine != "svg":
+            import dask
+
+            return dask.visualize(
+                self, filename=filename or "graph", engine=engine, **kwargs
+            )
+        from handout_dask.dashboard.drawing import draw
+
+        return draw(self, filename, **kwargs)
 
     # The protocol of Dask collections: dask.compute(graph) gives {id: result}.
     def __dask_graph__(self) -> Any:

@@ -66,6 +66,14 @@ def shun(run: RunBook, i: int, nodes: Nodes, runs: Runs) -> bool:
     return True
 
 
+def find_able(run: RunBook, i: int, nodes: Nodes, runs: Runs) -> None:
+    """Let a function whose node can't run it, as it is now, wait for one that can."""
+    if run.node[i] not in run.able(i) and run.state[i] in (WAITING, READY):
+        choice = _best(run, (i,), nodes, runs)
+        if choice is not None:
+            _put(run, (i,), choice)
+
+
 def _best(
     run: RunBook, together: Sequence[int], nodes: Nodes, runs: Runs
 ) -> NodeBook | None:

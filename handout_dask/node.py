@@ -11,6 +11,7 @@ import numpy as np
 
 from handout_dask.costs import CUDA, UNITS, as_bool, parse_quantity
 from handout_dask.errors import CostError
+from handout_dask.shown import Shown
 
 BILLINGS = ("function", "held")
 TOLERANCE = 1e-10  # relative, for sums of demands against a capacity
@@ -122,7 +123,7 @@ def _parse_capabilities(who: str, capabilities: Mapping[str, Any]) -> dict[str, 
     return out
 
 
-class Cluster:
+class Cluster(Shown):
     """Nodes and the links between them.
 
     Parameters

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from handout_dask.events import FAILED, Span
 from handout_dask.plans import Plan
+from handout_dask.printable import printable
 
 TOLERANCE = 0.1  # of what is declared
 SPARE = 10.0  # [MB] beyond; what an allocator keeps is not the function's fault
@@ -40,8 +41,9 @@ class Overuse:
 
     def __str__(self) -> str:
         about = "" if self.exact else "about "
+        who = printable(repr(self.function), 80)
         return (
-            f"function {self.function!r} on node {self.node!r} took {about}"
+            f"function {who} on node {self.node!r} took {about}"
             f"{self.measured:.4g} MB of memory, but declared {self.declared:g} MB"
         )
 

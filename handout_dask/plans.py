@@ -21,6 +21,7 @@ from handout_dask.node import Cluster, Node
 from handout_dask.problem import Problem
 from handout_dask.provenance import count_provenance, counts_text, provenance_of
 from handout_dask.rules import MOST, broken_rules, cannot_run
+from handout_dask.shown import Visualized
 from handout_dask.slack import Precedence, Step, precedence
 
 
@@ -40,7 +41,7 @@ class Placement:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class Plan(Visualized):
     """A node, a start and an end for every function of a problem.
 
     Attributes

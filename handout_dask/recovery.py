@@ -12,10 +12,18 @@ were, each runs alone on its node next. HyperQueue (J. Beránek et al., Software
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import inf
 
-from handout_dask.cases import Case, attempts_text, crash_text, grown, memory_text
+from handout_dask.cases import (
+    Case,
+    Death,
+    Record,
+    attempts_text,
+    crash_text,
+    grown,
+    memory_text,
+)
 from handout_dask.errors import (
     FunctionCrashedError,
     NodeLostError,
@@ -28,6 +36,8 @@ from handout_dask.setbacks import (
     GPU_MEMORY,
     MEMORY,
     OUTSIDE,
+    RESCHEDULED,
+    RESCHEDULES,
     UNDELIVERABLE,
     UNKNOWN,
     Again,
@@ -48,25 +58,6 @@ STRIKES = 2  # functions that failed on a node and succeeded elsewhere
 ERRORS = "errors"  # the budget of its own exceptions
 SOON = 1.0  # s; of an attempt that is said to have ended longer ago, clocks differ
 KEPT = 1000  # nodes whose end is remembered
-
-
-@dataclass(frozen=True, slots=True)
-class Death:
-    """A node that died, of which it is not known yet why."""
-
-    node: str
-    tried: tuple[Tried, ...]
-    at: float
-    filled: bool
-    company: int
-
-
-@dataclass(slots=True)
-class Record:
-    """How functions fared on a node of late."""
-
-    struck: dict[Member, float] = field(default_factory=dict)  # since when
-    succeeded: int = 0
 
 
 class Recovery:
@@ -98,6 +89,8 @@ class Recovery:
         if case is None:
             return []
         case.attempts.append(_with(tried.attempt, "failed", str(fault)))
+        if fault.kind == RESCHEDULED:
+            return [self._rescheduled(case, tried, fault, now)]
         case.bad.pop(tried.attempt.node, None)
         case.bad[tried.attempt.node] = None
         if fault.kind == EXHAUSTED:
@@ -113,24 +106,40 @@ class Recovery:
             return [self._give_up(case, tried)]
         return [self._again(case, tried, now, str(fault))]
 
+    def _rescheduled(
+        self, case: Case, tried: Tried, fault: Fault, now: float
+    ) -> Decision:
+        """It asked to be run again, best elsewhere; no fault of its own or its node's.
+
+        But not for ever.
+        """
+        over = case.charge(RESCHEDULED) >= RESCHEDULES
+        if over or tried.policy.refuses(fault.names):
+            return self._give_up(case, tried)
+        again = self._again(case, tried, now, str(fault))
+        return replace(again, avoid=(tried.attempt.node,))
+
     def _exhausted(
         self, case: Case, tried: Tried, fault: Fault, now: float
     ) -> Decision:
-        """It gets more memory next, or another node, or there is none for it."""
+        """It gets more memory next, or another node, or runs as another variant."""
         over = case.charge(MEMORY) >= tried.policy.memory_attempts
-        over |= tried.policy.refuses(fault.names)
-        if fault.resource != MEMORY:
-            if over:
-                return self._give_up(case, tried)
-            again = self._again(case, tried, now, str(fault), elsewhere=True)
-            if fault.resource != GPU_MEMORY:
-                return again
-            device = replace(tried, claim=tried.gpu_claim, most=tried.gpu_most)
-            return replace(again, gpu_memory=grown(device, 0.0, fault.used or 0.0))
-        more = grown(tried, 0.0, fault.used or 0.0)
-        if over or more is None:
+        if tried.policy.refuses(fault.names):
             return self._give_up(case, tried)
-        return self._again(case, tried, now, str(fault), memory=more)
+        device = tried
+        if fault.resource == GPU_MEMORY:
+            device = replace(tried, claim=tried.gpu_claim, most=tried.gpu_most)
+        more = grown(device, 0.0, fault.used or 0.0)
+        other = case.other(tried) if over or more is None else None
+        if other is not None and fault.resource in (MEMORY, GPU_MEMORY):
+            again = self._again(case, tried, now, str(fault))
+            return replace(again, option=other)
+        if over or (more is None and fault.resource == MEMORY):
+            return self._give_up(case, tried)
+        if fault.resource == MEMORY:
+            return self._again(case, tried, now, str(fault), memory=more)
+        again = self._again(case, tried, now, str(fault), elsewhere=True)
+        return replace(again, gpu_memory=more if device is not tried else None)
 
     # ------------------------------------------------------------------ nodes that die
     def died(
@@ -251,6 +260,10 @@ class Recovery:
         used, limit = (x / 1e6 for x in exit.memory)
         more = grown(tried, limit, used)
         if more is None or count >= tried.policy.memory_attempts:
+            other = case.other(tried)
+            if other is not None:
+                again = self._alone(case, tried, now, why, None, rests=True)
+                return replace(again, option=other)
             text = memory_text(case, tried, used, limit, more is None)
             declared = tried.claim or None
             error = ResourceExhaustedError(text, MEMORY, declared, used)
@@ -340,6 +353,7 @@ class Recovery:
         if case is None:
             case = self.cases[tried.member] = Case()
         case.number, case.quarantine = number, tried.policy.quarantine
+        case.options.add(tried.option)
         return case
 
     def _again(

@@ -27,12 +27,14 @@ from handout_dask.events import DONE, Hold, Span
 from handout_dask.node import Cluster, Node
 from handout_dask.overuse import Overuse, overuses
 from handout_dask.plans import Plan
+from handout_dask.printable import padded, printable
+from handout_dask.shown import Visualized
 
 MOST = 10  # functions that deviate most, and nodes, that are told
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class Report(Visualized):
     """What became of a plan. Made by `Report.of`; its str() is for reading.
 
     Attributes
@@ -225,7 +227,15 @@ class Report:
         return tuple(done[:most])
 
     def write(self, path: Any) -> None:
-        """Write the report to a file: as JSON if its name ends so, else as text."""
+        """Write the report to a file: as its name ends, ``.html``, ``.json`` or text.
+
+        A page needs no network: drawings that one can zoom, and tables.
+        """
+        if str(path).endswith(".html"):
+            from handout_dask.dashboard.pagefile import write_report
+
+            write_report(self, path)
+            return
         as_json = str(path).endswith(".json")
         text = json.dumps(self.as_dict(), indent=1) if as_json else str(self)
         Path(path).write_text(text + "\n")
@@ -257,10 +267,12 @@ class Report:
 
     def _lines(self) -> Iterator[str]:
         share = "" if self.ratio is None else f" ({self.ratio:.3f} of it)"
+        without = printable(", ".join(self.unpriced), 200)
         yield (
             f"makespan {self.makespan:.6g} s, planned {self.planned_makespan:.6g} s"
             f"{share}; money {self.money:.6g}, planned {self.planned_money:.6g}"
-            + (f", without {', '.join(self.unpriced)}" if self.unpriced else "")
+            + f", without {without}"
+            * bool(without)
         )
         yield (
             f"{self.done} of {len(self)} functions done, {self.moved} moved, "
@@ -293,7 +305,8 @@ class Report:
             head = _line("function", "node (planned)", "took (planned) [s]", "late [s]")
             yield head + (_used("CPU [s]", "peak (declared) [MB]") if used else "")
         for row in far:
-            where = f"{row.node} ({row.planned_node})" if row.moved else f"{row.node}"
+            where = printable(row.node, 40)
+            where += f" ({printable(row.planned_node, 40)})" * row.moved
             took = f"{row.duration:.6g} ({row.planned_duration:.6g})"
             late = f"{row.lateness:.4g}"
             line = _line(row.function, where, took, late, _text(row.ratio))
@@ -304,7 +317,8 @@ class Report:
 
 
 def _line(name: Any, where: str, took: str, last: Any, ratio: str = "ratio") -> str:
-    return f"{name!s:<16} {where:>19} {took:>21} {ratio:>7} {last!s:>9}"
+    first = padded(printable(name, 40), 16)
+    return f"{first} {padded(where, 19, True)} {took:>21} {ratio:>7} {last!s:>9}"
 
 
 def _used(cpu: str, peak: str) -> str:

@@ -47,6 +47,7 @@ class Resting:
         if run.state[member[1]] not in (WAITING, READY):
             return False
         run.put(member[1])
+        moving.find_able(run, member[1], self._nodes, self._runs)
         return True
 
     def shun(self, member: Member, names: tuple[str, ...]) -> str:

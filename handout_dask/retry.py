@@ -47,6 +47,9 @@ class RetryPolicy:
         After it took too much memory, how many times as much it claims next (at most
         what the largest node has); and how often it may run in all, as far as that is
         concerned. Where it can't claim more it fails at once.
+    variants : bool
+        Whether a function with cost alternatives, rather than failing for want of
+        memory (of a GPU as well), is tried as one that it was not tried as, each once.
     crashes : int
         How often it may end its process or its node, by what it does itself.
     max_waiting : float, optional
@@ -82,6 +85,7 @@ class RetryPolicy:
     quarantine: float | None = 60.0
     memory_factor: float = 2.0
     memory_attempts: int = 2
+    variants: bool = True
     crashes: int = 3
     max_waiting: float | None = None
     deadline: float | None = None
@@ -99,9 +103,9 @@ class RetryPolicy:
         for what in ("quarantine", "max_waiting", "deadline"):
             if getattr(self, what) is not None:
                 self._require_number(what, 0.0, "must be a number of seconds, or None")
-        self._require(
-            isinstance(self.elsewhere, bool), "elsewhere", "must be True or False"
-        )
+        for what in ("elsewhere", "variants"):
+            ok = isinstance(getattr(self, what), bool)
+            self._require(ok, what, "must be True or False")
         for what in ("retry_on", "never"):
             names = tuple(self._names(what, getattr(self, what)))
             object.__setattr__(self, what, names)

@@ -16,12 +16,13 @@ from handout_dask.retry import RetryPolicy
 Member = tuple[str, int]  # the token of a run, the index of a function in it
 
 RAISED, TIMEOUT, EXHAUSTED = "raised", "timeout", "exhausted"
-CRASHED, UNDELIVERABLE = "crashed", "undeliverable"
+CRASHED, UNDELIVERABLE, RESCHEDULED = "crashed", "undeliverable", "rescheduled"
 OUTSIDE, MEMORY, CRASH, UNKNOWN = "outside", "memory", "crash", "unknown"
 GPU_MEMORY = "gpu_memory"
 
 # Signals that come from outside: nobody is blamed who ran then.
 SENT_BY_OTHERS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+RESCHEDULES = 20  # times that a function may ask to be run again
 SHORT = 200  # characters of an error in a list of attempts
 
 
@@ -32,7 +33,8 @@ class Fault:
     Attributes
     ----------
     kind : str
-        "raised", "timeout", "exhausted", "crashed" or "undeliverable".
+        "raised", "timeout", "exhausted", "crashed", "undeliverable", or "rescheduled":
+        it asked to be run again.
     names : tuple of str
         The exception's class, and those that it derives from.
     text : str
@@ -70,6 +72,8 @@ class Fault:
         return Fault(kind, (name,), text, MEMORY if kind == EXHAUSTED else "")
 
     def __str__(self) -> str:
+        if self.kind == RESCHEDULED:
+            return "Reschedule: it asked to be run again"
         name = self.names[0].rpartition(".")[2] if self.names else self.kind
         if self.text.startswith(f"{name}("):
             return self.text
@@ -217,6 +221,8 @@ class Tried:
         The memory [MB] that the largest node has of those that can run it.
     gpu_claim, gpu_most : float
         Ditto of a GPU.
+    option, others : int, tuple of int
+        As which of its cost alternatives it ran; the others that can run.
     """
 
     member: Member
@@ -227,6 +233,8 @@ class Tried:
     most: float = 0.0
     gpu_claim: float = 0.0
     gpu_most: float = 0.0
+    option: int = 0
+    others: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +276,8 @@ class Again:
     alone : bool
         Whether nothing else may run on its node meanwhile, so that it is known who is
         to blame if that dies.
+    option : int or None
+        As which of its cost alternatives it runs from now on; None: as before.
     """
 
     member: Member
@@ -278,6 +288,7 @@ class Again:
     memory: float | None = None
     alone: bool = False
     gpu_memory: float | None = None
+    option: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

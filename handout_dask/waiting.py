@@ -207,7 +207,7 @@ class Asked:
             known = [end for end in ends if end is not None]
             until = max(known) if len(known) == len(ends) else None
             return Reason("room", name, short=tuple(found), until=until)
-        refusing = run.refusing.get(run.spec.need[i])
+        refusing = run.refusing.get(run.need[i])
         if refusing is None:
             return None
         what = f"the tracker {type(run.trackers[refusing]).__name__}"
@@ -295,7 +295,7 @@ def _speed(run: RunBook, i: int, book: NodeBook) -> float:
     """The speed of a node for a function."""
     outline = run.spec.outline
     if outline is not None and run.spec.option:
-        option = outline.option_ptr[i] + run.spec.option[i]
+        option = outline.option_ptr[i] + run.option(i)
         if outline.by_gpu[outline.option_class[option]]:
             return book.node.gpu_speed
     return book.node.speed

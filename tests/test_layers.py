@@ -29,16 +29,19 @@ ANYTHING = {"__init__", "cli"}
 
 # Top-level modules from the ground up: each imports only what stands before it.
 ORDER = [
-    "errors", "sealed", "journal", "attempts", "stopping", "restarts", "costs", "retry",
+    "errors", "printable", "shown", "environment", "sealed", "journal", "attempts",
+    "stopping", "restarts", "costs", "retry",
     "setbacks", "cases", "recovery", "pins", "function", "standins", "graph",
     "fingerprints", "remnant", "edges", "outline", "node", "lacks", "held", "tracker",
-    "accounts", "traffic", "begun", "claims", "linger", "runspec", "books", "fullness",
+    "accounts", "traffic", "begun", "claims", "linger", "runspec", "books",
+    "variants", "fullness",
     "promised", "speculation", "choosing", "claiming", "slots", "moving", "resting",
     "dispatch", "scaling", "holding", "estimates", "problem", "copies", "demands",
     "provenance", "billing", "room", "rules", "shelves", "slack", "plans", "offers",
-    "explanation", "standing", "waiting", "events", "overuse", "player", "loss",
+    "explanation", "standing", "waiting", "events", "pace", "overuse", "player", "loss",
     "liveness", "cuts", "steering", "simulation", "slowness", "peaks", "known",
     "history", "histories", "historydoc", "observed", "learned", "comparison", "report",
+    "spanlog", "samples", "picture", "showing",
 ]  # fmt: skip
 
 # In these folders none of the table imports what stands behind it.
@@ -51,30 +54,45 @@ ORDER_IN = {
     "runtime": [
         "erring", "arrays", "devices", "calling", "faulting", "faults", "nodes",
         "measuring", "pipes", "evidence", "leash", "words", "process_child", "child",
-        "process", "telling", "runner", "records", "freezing", "places", "signing",
+        "process", "telling", "runner", "seen", "records", "freezing", "places",
+        "signing",
         "durables", "journaling", "runfolder", "resuming", "cuda", "detection",
         "sampling", "spilling", "evicting", "lastwords", "nannying", "reaching",
         "probe", "cutting", "lower", "inputs", "keys", "roster", "sender", "learner",
         "replanner", "filling", "refusing", "lingering", "clocks", "barring",
         "recovering", "renewing", "speculating", "observing", "watching", "elastic",
-        "submission", "explaining", "parting", "guarding", "plugin", "securing",
+        "submission", "explaining", "parting", "guarding", "follower",
+        "overview", "viewing", "plugin", "securing",
         "janitor", "ward", "supervised", "isolated", "node_process", "launching",
-        "node_cluster", "fleet", "adopting", "supervisor", "client", "connection",
-        "failures", "saving", "run", "store", "archive", "submitter", "executor",
+        "node_cluster", "fleet", "adopting", "supervisor", "client", "absences",
+        "connection",
+        "failures", "delivering", "saving", "portrait", "progress", "run", "store",
+        "archive", "submitter", "executor",
         "continuing", "installed",
     ],
 }  # fmt: skip
 
 # Packages of extras, imported inside the functions that need them.
-EXTRAS = {"demo": {"skimage"}}
+EXTRAS = {
+    "demo": {"skimage"},
+    "dashboard.png": {"cairosvg"},
+    "runtime.progress": {"IPython"},
+}
 
 # Imports inside functions that cross rings: (who, whom).
 LATE = {
     ("graph", "handout_dask.runtime.lower"),
     ("graph", "dask"),
+    ("graph", "handout_dask.dashboard"),
     ("plans", "handout_dask.allocators"),
     ("plans", "handout_dask.allocators.engine"),
     ("plans", "handout_dask.explanation"),
+    ("report", "handout_dask.dashboard"),
+    ("runtime.progress", "handout_dask.dashboard"),
+    ("runtime.run", "handout_dask.dashboard"),
+    ("runtime.saving", "handout_dask.formats.runfile"),
+    ("shown", "handout_dask.dashboard"),
+    ("runtime.plugin", "handout_dask.dashboard.install"),
     ("runtime.submission", "handout_dask.formats.nodes"),
 }
 

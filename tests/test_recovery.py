@@ -16,6 +16,7 @@ from handout_dask.errors import (
 from handout_dask.recovery import EVIDENCE, UNEXPLAINED, Recovery
 from handout_dask.retry import RetryPolicy
 from handout_dask.setbacks import (
+    RESCHEDULES,
     Again,
     Attempt,
     Exit,
@@ -93,6 +94,26 @@ def test_what_is_not_worth_it_is_not_tried_again(policy):
 def test_what_would_be_so_again_is_not_tried_again():
     fault = Fault("undeliverable", ("handout_dask.errors.UndeliverableError",))
     assert isinstance(one(Recovery().failed(tried(attempts=9), fault, 10.0)), GiveUp)
+
+
+ASKED = Fault("rescheduled", ("handout_dask.errors.RescheduledError",))
+
+
+def test_what_asks_to_be_run_again_is_so_often_at_most_and_elsewhere_if_it_can():
+    recovery = Recovery()
+    for number in range(1, RESCHEDULES):
+        again = one(recovery.failed(tried(number=number, node="n1"), ASKED, 10.0))
+        assert (again.at, again.avoid) == (10.0, ("n1",))
+        assert again.why.endswith("failed with Reschedule: it asked to be run again")
+    last = one(recovery.failed(tried(number=RESCHEDULES), ASKED, 10.0))
+    assert isinstance(last, GiveUp)
+
+
+def test_nodes_that_are_left_because_a_function_asks_for_it_are_not_to_blame():
+    recovery = Recovery()
+    for member in (A, B, C):
+        recovery.failed(tried(member), ASKED, 10.0)
+        assert recovery.done(member, "n1", 11.0) == []
 
 
 def test_it_goes_elsewhere_if_the_policy_says_so():
@@ -455,7 +476,9 @@ class Recoveries(RuleBasedStateMachine):
 
     @rule(
         data=st.data(),
-        kind=st.sampled_from(["raised", "timeout", "exhausted", "undeliverable"]),
+        kind=st.sampled_from(
+            ["raised", "timeout", "exhausted", "undeliverable", "rescheduled"]
+        ),
     )
     def fail(self, data, kind):
         member = self.a_running(data)

@@ -373,6 +373,7 @@ def test_what_a_function_used_is_in_its_row():
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.floats(0, 400), st.booleans())))
 def test_the_worst_of_each_function_is_told_once_most_beyond_first(rows):
     made = declaring(100)

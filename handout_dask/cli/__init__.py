@@ -16,7 +16,7 @@ from typing import NoReturn
 from handout_dask.cli.common import INTERRUPTED, BadUsageError, report_error
 from handout_dask.errors import HandoutError
 
-COMMANDS = ("demo", "plan", "simulate", "run", "resume", "nodes")
+COMMANDS = ("demo", "plan", "simulate", "run", "resume", "nodes", "report", "top")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -22,7 +22,9 @@ from handout_dask.formats.planfile import id_to_json
 from handout_dask.formats.wfformat import read_workflow
 from handout_dask.graph import Graph
 from handout_dask.node import Cluster
+from handout_dask.printable import columns, padded, printable
 
+LONGEST, WIDE = 2000, 200  # columns of a line of an error, and of a cell
 OK, FAILED, BAD_INPUT, UNSATISFIABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -92,7 +94,8 @@ def print_json(doc: Any) -> None:
 
 def report_error(error: Exception, as_json: bool) -> int:
     """Print an error, on standard output also as JSON if wanted; its exit code."""
-    print(f"handout: {error}", file=sys.stderr)
+    text = "\n".join(printable(line, LONGEST) for line in str(error).splitlines())
+    print(f"handout: {text}", file=sys.stderr)
     if as_json:
         doc: dict[str, Any] = {"error": str(error), "type": type(error).__name__}
         if isinstance(error, UnsatisfiableError):
@@ -145,7 +148,7 @@ def notes(doc: dict[str, Any]) -> list[str]:
     """Lines for people: of which workflow a schedule is, for what, and by whom."""
     lines = [f"allocator      {doc['allocator']}"]
     if doc["workflow"]:
-        lines.insert(0, f"workflow       {doc['workflow']}")
+        lines.insert(0, f"workflow       {printable(doc['workflow'])}")
     if doc["network"] != "free":
         lines.append(f"network        {doc['network']}")
     if doc.get("guessed"):
@@ -156,10 +159,11 @@ def notes(doc: dict[str, Any]) -> list[str]:
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines with columns in line: the first to the left, others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    shown = [[printable(cell, WIDE) for cell in row] for row in rows]
+    widths = [max(map(columns, column)) for column in zip(*shown, strict=True)]
     lines = []
-    for first, *rest in rows:
-        cells = [first.ljust(widths[0])]
-        cells += [x.rjust(w) for x, w in zip(rest, widths[1:], strict=True)]
+    for first, *rest in shown:
+        cells = [padded(first, widths[0])]
+        cells += [padded(x, w, True) for x, w in zip(rest, widths[1:], strict=True)]
         lines.append("  ".join(cells).rstrip())
     return lines

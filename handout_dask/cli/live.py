@@ -8,10 +8,11 @@ from typing import Any
 from handout_dask.cli.common import FAILED, OK, print_json, summary, table
 from handout_dask.events import DONE
 from handout_dask.formats.planfile import id_to_json, plan_to_dict, schedule_row
+from handout_dask.printable import printable
 
 
 def follow(run: Any) -> None:
-    """Show progress until the run ends; Ctrl-C cancels it."""
+    """Show progress on standard error until the run ends; Ctrl-C cancels it."""
     try:
         run.show_progress(sys.stderr)
         run.wait()
@@ -82,5 +83,6 @@ def finish(run: Any, as_json: bool, **more: Any) -> int:
         )
         for span in run.spans:
             if span.outcome != DONE:
-                print(f"failed         {span.function!r} on {span.node}: {span.error}")
+                who = f"{printable(span.function)} on {printable(span.node)}"
+                print(f"failed         {who}: {printable(span.error or '', 400)}")
     return OK if run.status == "done" else FAILED

@@ -10,6 +10,7 @@ from typing import Any
 
 from handout_dask.cli.common import BadUsageError, add_json, load_workflow
 from handout_dask.cli.live import finish, follow, show_plan
+from handout_dask.cli.report import check_output
 from handout_dask.graph import Graph
 
 
@@ -44,12 +45,18 @@ def add(commands: Any) -> None:
         metavar="F",
         help="factor on replayed run times and sizes; default: 1",
     )
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        help="write what became of it to a page (.html), as JSON or as text (.txt)",
+    )
     add_json(parser)
     parser.set_defaults(func=run)
 
 
 def run(args: Namespace) -> int:
     """Run, show progress, and print what happened against the plan."""
+    check_output(args.report)
     graph = load_workflow(args.workflow)
     if args.replay:
         from handout_dask.runtime.replay import replayed
@@ -82,6 +89,8 @@ def run(args: Namespace) -> int:
                 follow(made)
             else:
                 made.wait()
+            if args.report is not None:
+                made.report(args.report)
             return finish(made, args.json)
 
 

@@ -20,6 +20,14 @@ from handout_dask.runtime.devices import Grant, on_device, prepare
 ENDS = 40  # frames of a deep traceback that are kept from either end
 
 
+class Variant(NamedTuple):
+    """What differs where a function runs as another one of its cost alternatives."""
+
+    code: bytes
+    limit: float | None
+    grant: Grant | None
+
+
 class Call(NamedTuple):
     """One call of a function, as it travels to a worker."""
 
@@ -32,6 +40,19 @@ class Call(NamedTuple):
     timeout: float | None = None  # [s] that it may take there
     grant: Grant | None = None  # what it gets of a GPU
     durable: Any = None  # how its result is kept, if it is
+    by_plan: bool = False  # what it fails of is answered by us, not by Dask
+    variants: tuple[Variant | None, ...] = ()  # by number; the planned one is None
+
+    def varied(self, option: int) -> Call:
+        """The same as another cost alternative of the function."""
+        other = self.variants[option]
+        if other is None:
+            return self
+        return self._replace(code=other.code, limit=other.limit, grant=other.grant)
+
+    def __repr__(self) -> str:
+        """Short, without the code as bytes: Dask logs it for each failed attempt."""
+        return f"<function {self.label}>"
 
 
 class Cut(NamedTuple):
@@ -47,6 +68,10 @@ class Frozen(NamedTuple):
     """An index as bytes: the scheduler may not have the package of a user's object."""
 
     data: bytes
+
+    def __repr__(self) -> str:
+        """Short, for logs."""
+        return f"<{len(self.data)} bytes>"
 
 
 class Loaded(NamedTuple):
@@ -91,6 +116,11 @@ def load(spec: Call, values: tuple[Any, ...]) -> Loaded:
 
 
 def _load(spec: Call, frozen: bytes, what: str) -> Any:
+    if not frozen:
+        raise FunctionError(
+            f"function {spec.label} was to run as another of its cost alternatives, "
+            "which has no code, or one that can't be pickled"
+        )
     try:
         return pickle.loads(frozen)
     except Exception as error:

@@ -15,6 +15,7 @@ from distributed.protocol import pickle
 from handout_dask.errors import HandoutError
 from handout_dask.node import Cluster
 from handout_dask.restarts import RestartPolicy
+from handout_dask.runtime.absences import Absences
 from handout_dask.runtime.adopting import Adopted
 from handout_dask.runtime.client import install
 from handout_dask.runtime.fleet import Fleet, check_elastic, run_in
@@ -86,6 +87,7 @@ class Connection:
         self.declared = declared
         self._elastic, self._restart = elastic, restart
         self._fleet: Fleet | None = None
+        self._absences: Absences | None = None
         check_given(security, cluster)
         self._given, self._security = cluster, security_of(security, cluster)
         self._owns_client = not isinstance(cluster, Client)
@@ -180,6 +182,8 @@ class Connection:
         elif self.declared is not None:
             await self._check_declared(self.declared)
         self.client.subscribe_topic(f"{NAME}/{self.id}", self._receive)
+        if self._absences is None:  # it may join again
+            self._absences = Absences.of(self.client.cluster)
         if self._elastic is not None:
             await self._begin_elastic(self._elastic)
         self._state = "open"
@@ -229,6 +233,7 @@ class Connection:
             return self._close()
         if self._state == "open":
             self._state = "closed"
+            self._unwatch()
             if self.client.status == "running":
                 self.client.sync(self._leave)
         if self._owns_client and hasattr(self, "client"):
@@ -240,12 +245,18 @@ class Connection:
     async def _close(self) -> None:
         if self._state == "open":
             self._state = "closed"
+            self._unwatch()
             if self.client.status == "running":
                 await self._leave()
         if self._owns_client and hasattr(self, "client"):
             await self.client.close()
         if self.supervisor is not None and self._given is None:
             await self.supervisor.close()
+
+    def _unwatch(self) -> None:
+        if self._absences is not None:
+            self._absences.leave()
+            self._absences = None
 
     async def _leave(self) -> None:
         await self._cancel_all()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+from inspect import signature
 from typing import Any
 
 from distributed.protocol import pickle
@@ -11,6 +14,8 @@ from handout_dask.graph import Graph
 from handout_dask.runtime.executor import Executor
 from handout_dask.runtime.resuming import find, told_of
 from handout_dask.runtime.run import Run
+
+OTHERS = ("run_id", "settings", "asynchronous")  # no arguments, or not to be given
 
 
 def resume(
@@ -50,6 +55,8 @@ def resume(
 
     Raises
     ------
+    HandoutError
+        If it has no such argument.
     JournalError
         If no journal has such a run, or a file of it is refused.
     UntrustedError
@@ -61,8 +68,9 @@ def resume(
     >>> run = hd.resume("0a1b2c3d4e5f6a7b", journal="runs")  # doctest: +SKIP
     >>> run["total"]  # doctest: +SKIP
     """
-    if settings.get("asynchronous"):
+    if settings.pop("asynchronous", False):
         raise HandoutError("resume is not asynchronous; use await executor.resume(...)")
+    _check_names(settings)
     found = find(run_id, None, journal)
     told = told_of(found, run_id, trust)
     known = {what: pickle.loads(frozen) for what, frozen in told.settings.items()}
@@ -77,3 +85,16 @@ def resume(
         raise
     run.executor = executor
     return run
+
+
+def _check_names(settings: Iterable[str]) -> None:
+    """Refuse what neither this nor an executor takes; before anything is started."""
+    own, executors = signature(resume).parameters, signature(Executor).parameters
+    known = [name for name in {**own, **executors} if name not in OTHERS]
+    for name in settings:
+        if name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = (
+                f"did you mean {near[0]}=?" if near else f"it takes {', '.join(known)}"
+            )
+            raise HandoutError(f"resume takes no argument {name!r}; {hint}")

@@ -76,6 +76,8 @@ class Detached:
         return {
             "keepsake": run.keepsake,
             "keys": [(i, run.key(i)) for i in run.wanted],
+            "begun": run.begun,
+            "switched": [*run.book.switched.items()],
             "records": run.log,
             "replans": run.replans_log,
         }

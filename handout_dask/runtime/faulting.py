@@ -11,6 +11,7 @@ from typing import Any
 from handout_dask.errors import (
     FunctionCrashedError,
     FunctionTimeoutError,
+    RescheduledError,
     ResourceExhaustedError,
     UndeliverableError,
 )
@@ -19,6 +20,7 @@ from handout_dask.runtime.calling import text_of
 FAULT = "handout-fault"  # the topic on which a worker says what a function failed of
 RAISED, TIMEOUT, EXHAUSTED = "raised", "timeout", "exhausted"
 CRASHED, UNDELIVERABLE = "crashed", "undeliverable"
+RESCHEDULED = "rescheduled"
 MEMORY, DISK, GPU_MEMORY = "memory", "disk", "gpu_memory"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 OWN = 1000  # characters of its text
@@ -43,10 +45,10 @@ def fault_data(key: Any, error: BaseException) -> dict[str, Any]:
     -------
     dict
         For msgpack. ``key``, a list of a tuple; ``kind``, "raised", "timeout",
-        "exhausted", "crashed" or "undeliverable"; ``names`` of the exception's classes,
-        nearest first; ``resource`` that was exhausted ("memory", "disk", "gpu_memory"
-        or ""), what was ``used`` and ``allowed`` of it [MB] where that is known;
-        ``text``.
+        "exhausted", "crashed", "undeliverable" or "rescheduled" (it asked to be run
+        again); ``names`` of the exception's classes, nearest first; ``resource`` that
+        was exhausted ("memory", "disk", "gpu_memory" or ""), what was ``used`` and
+        ``allowed`` of it [MB] where that is known; ``text``.
     """
     resource, used, allowed = exhaustion(error) or ("", None, None)
     return {
@@ -68,6 +70,8 @@ def kind_of(error: BaseException) -> str:
         return CRASHED
     if isinstance(error, UndeliverableError):
         return UNDELIVERABLE
+    if isinstance(error, RescheduledError):
+        return RESCHEDULED
     return RAISED if exhaustion(error) is None else EXHAUSTED
 
 

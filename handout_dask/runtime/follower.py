@@ -71,10 +71,12 @@ class Follower:
         self._scheduler, self._dispatcher, self._runs = scheduler, dispatcher, runs
         self._keys, self._address = keys, address
         self._sender, self._inputs, self._replanner = sender, inputs, replanner
+        sender.began = self.tell
         self._holding, self._lingering = holding, lingering
         self.journals = Journals(scheduler, runs, self._close)
         self.stop: Callable[[LiveRun], None] = lambda run: None
         self.dropped: Callable[[str], None] = lambda token: None
+        self.closed: Callable[[LiveRun], None] = lambda run: None
 
     def moved(
         self,
@@ -164,6 +166,7 @@ class Follower:
         if run is None:
             return
         self.flush(run)
+        self.closed(run)
         self.journals.over(token)
         self._keys.drop(run)
         self._sender.wake(*self._dispatcher.drop_run(token))

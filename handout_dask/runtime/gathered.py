@@ -90,7 +90,8 @@ class AdoptedRun(LiveRun):
         self.yield_outside()
 
     def message(self) -> None:
-        """Nothing to tell."""
+        """Nothing to tell, but on pages."""
+        self.see()
         self._records, self.replans = [], []
 
     def yield_outside(self) -> None:

@@ -68,7 +68,7 @@ class Learner:
             memory = measures.peak_mb
         outline = run.spec.outline
         assert outline is not None
-        least = run.spec.demand[run.spec.need[i]].get("memory", 0.0)
+        least = run.spec.demand[run.book.need[i]].get("memory", 0.0)
         exceeds = memory is not None and memory > max(least, LEAST)
         if seconds <= BRIEF and i % SAMPLED and not exceeds:
             return False
@@ -79,7 +79,7 @@ class Learner:
             self.history,
             outline,
             i,
-            run.spec.option[i],
+            run.book.option(i),
             known[1],
             seconds,
             speed=speed_of(run, i, node),
@@ -176,7 +176,7 @@ def declared_of(run: LiveRun, i: int) -> float | None:
     """Seconds at speed 1 that a function is declared to take; None if they are not."""
     outline = run.spec.outline
     assert outline is not None
-    option = outline.option_ptr[i] + run.spec.option[i]
+    option = outline.option_ptr[i] + run.book.option(i)
     guessed = outline.option_guessed[option]
     return None if guessed else float(outline.option_work[option])
 
@@ -185,6 +185,6 @@ def speed_of(run: LiveRun, i: int, node: Node) -> float:
     """The speed of a node for a function."""
     outline = run.spec.outline
     assert outline is not None
-    option = outline.option_ptr[i] + run.spec.option[i]
+    option = outline.option_ptr[i] + run.book.option(i)
     by_gpu = outline.by_gpu[outline.option_class[option]]
     return node.gpu_speed if by_gpu else node.speed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from handout_dask.errors import GraphError
 from handout_dask.function import Function
 from handout_dask.graph import Graph, Links
 from handout_dask.retry import RetryPolicy
-from handout_dask.runtime.calling import Call
+from handout_dask.runtime.calling import Call, Variant
 from handout_dask.runtime.cutting import Cutter, cut_pays
 from handout_dask.runtime.devices import Grant
 from handout_dask.runtime.freezing import Freezer
@@ -148,10 +149,7 @@ def lower(
         chosen = option[i] if option is not None else 0
         code = function.variant(chosen)
         cost = function.alternatives[chosen]
-        limit = dict(cost.demand).get("memory") if enforce_memory else None
-        grant = Grant.of(cost, enforce_memory)
-        if grant is not None:  # its arrays stay where they are, in the node's process
-            limit = None
+        limit, grant = _held_to(cost, enforce_memory)
         spec = Call(
             repr(function.id),
             freeze.code(function, code),
@@ -162,8 +160,12 @@ def lower(
             timeout if function.timeout is None else float(function.timeout),
             durable=_durable(function, durable),
             grant=grant,
+            by_plan=node is not None,
         )
         own = own_process or not (spec.limit is None and spec.timeout is None)
+        if node is not None and len(function.alternatives) > 1:
+            others = _variants(function, chosen, freeze, enforce_memory and own)
+            spec = spec._replace(variants=others)
         layout.add(function, Task(keys[i], call, spec, *refs), own)
     cut_keys = []
     for u, task in cutter.tasks():
@@ -171,6 +173,35 @@ def lower(
         cut_keys.append(task.key)
     cuts = frozenset(cutter.producers)
     return Lowered(layout.finish(), keys, tuple(cut_keys), cuts)
+
+
+def _held_to(cost: Any, enforced: bool) -> tuple[float | None, Grant | None]:
+    """The memory [MB] that a function of this cost is held to; what it gets of a GPU.
+
+    With one its arrays stay where they are, in the node's process.
+    """
+    grant = Grant.of(cost, enforced)
+    limit = dict(cost.demand).get("memory") if enforced and grant is None else None
+    return limit, grant
+
+
+def _variants(
+    function: Function, chosen: int, freeze: Freezer, enforced: bool
+) -> tuple[Variant | None, ...]:
+    """What differs in the other cost alternatives; None is the chosen one.
+
+    All run in the kind of process that the chosen one does.
+    """
+    out: list[Variant | None] = []
+    for k, cost in enumerate(function.alternatives):
+        if k == chosen:
+            out.append(None)
+            continue
+        code = b""  # it tells when it is to run
+        with suppress(GraphError):
+            code = freeze.code(function, function.variant(k))
+        out.append(Variant(code, *_held_to(cost, enforced)))
+    return tuple(out)
 
 
 def _durable(function: Function, durable: Durably | None) -> Any:

@@ -66,6 +66,7 @@ class Nannying(NannyPlugin):
         self._memory: list[int] | None = None  # what Dask's nanny ends it for
         self._asked = False  # whether it was told to end
         self._lost_since: float | None = None  # the scheduler, or it lost us
+        self.is_cut = False  # whether the worker ends as it has lost its scheduler
         self._tries = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: set[asyncio.Task[Any]] = set()  # that end this plugin as well
@@ -149,7 +150,7 @@ class Nannying(NannyPlugin):
             self._handlers["close_gracefully"](reason=reason)
             return
         logger.warning("The worker ends (%s); it is started again", reason)
-        self._asked = True
+        self._asked = self.is_cut = True
         if self._lost_since is None:
             self._lost_since = monotonic()
         self._spawn(self._end_later(self._pid))
@@ -197,7 +198,7 @@ class Nannying(NannyPlugin):
             raise
         self._note()
         if result == Status.running:
-            self._lost_since, self._tries = None, 0
+            self._lost_since, self._tries, self.is_cut = None, 0, False
         return result
 
     def _is_given_up(self) -> bool:
@@ -233,7 +234,8 @@ class Nannying(NannyPlugin):
 
     async def _close(self, timeout: float = 5, reason: str = "nanny-close") -> Any:
         """Close the nanny; but one whose worker seeks its scheduler tries once more."""
-        if reason == FAILED and self.is_cut and self.nanny.status == Status.running:
+        seeks = self._lost_since is not None and self.nanny.status == Status.running
+        if reason == FAILED and seeks:
             self._tries += 1
             if self._tries < TRIES:
                 self._spawn(self._again())

@@ -43,6 +43,7 @@ from handout_dask.runtime.roster import Roster
 from handout_dask.runtime.runner import STARTED
 from handout_dask.runtime.sender import Sender
 from handout_dask.runtime.speculating import Speculator
+from handout_dask.runtime.viewing import Viewing
 from handout_dask.runtime.watching import Watch
 from handout_dask.tracker import LiveTracker
 from handout_dask.traffic import Traffic
@@ -117,28 +118,27 @@ class HandoutPlugin(SchedulerPlugin):
             self.replanner, lambda address: self.add_worker(scheduler, address),
         )  # fmt: skip
         self.watch = Watch(
-            scheduler,
-            self.dispatcher,
-            self.runs,
-            self.roster,
-            self.sender,
+            scheduler, self.dispatcher, self.runs, self.roster, self.sender,
             self.replanner,
             Speculator(
                 scheduler, self.dispatcher, self.runs, self.address, self._is_running,
                 self.inputs, self.sender, self.replanner,
             ),
-            self.lingering,
-            self.observer,
+            self.lingering, self.observer,
         )  # fmt: skip
         self.watch.start()
         self.observer.begin()
         self.guard = Guard(self)
         self.watch.renewer.give_up = self.guard.give_up
         self.recovering = Recovering(self)
+        from handout_dask.dashboard.install import mount
+
+        self.viewing = Viewing(self, mount)
 
     async def close(self) -> None:
         """Leave the scheduler as it was found."""
         self.closing = True
+        self.viewing.stop()
         self.recovering.stop()
         self.watch.stop()
         self.adopter.stop()

@@ -31,6 +31,10 @@ EXECUTOR = "handout"  # its name among a worker's executors
 _local = threading.local()
 
 
+class TakenBackError(Reschedule):
+    """What ran is not waited for any more, or begins anew; Dask is to forget of it."""
+
+
 def here() -> Own | None:
     """The process for the function that this thread shall run; None for most."""
     found: Own | None = getattr(_local, "own", None)
@@ -117,7 +121,7 @@ class Own:
             ) from error
         with self._lock:
             if self._cancelled:
-                raise Reschedule
+                raise TakenBackError
             self._child = child
         return child
 
@@ -125,7 +129,7 @@ class Own:
         """What the death of its process means."""
         node = str(self.worker.name)
         if self._cancelled:  # nobody waits for it, or it begins anew elsewhere
-            return Reschedule()
+            return TakenBackError()
         if child.late:
             assert spec.timeout is not None
             return FunctionTimeoutError(
@@ -135,7 +139,7 @@ class Own:
             )
         if child.over is not None:
             # It had ended by itself just then, and what it held was within its limit.
-            return Reschedule() if child.within else self._over(spec, child.over)
+            return TakenBackError() if child.within else self._over(spec, child.over)
         how = death.how + (f"; last words: {death.words}" if death.words else "")
         if death.code == -signal.SIGKILL and kills() != child.kills:
             used, most = death.peak_mb, allowed_mb()

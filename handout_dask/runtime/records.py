@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from time import time
 from typing import Any
 
 from handout_dask.books import RunBook
 from handout_dask.events import FAILED
 from handout_dask.runspec import RunSpec
 from handout_dask.runtime.measuring import measures_of
+from handout_dask.runtime.seen import Seen
 from handout_dask.setbacks import Attempt
 
 NAME = "handout"
@@ -56,6 +58,8 @@ class LiveRun:
         self.replans_log: list[tuple[Any, ...]] = []
         self.largest: dict[int, int] = {}  # [bytes] of results, by number of name
         self._records: list[tuple[Any, ...]] = []
+        self.begun = self._told = False  # whether something was sent; and that said
+        self.seen = Seen(spec)  # for pages
 
     def key(self, i: int) -> Any:
         """The Dask key of function i."""
@@ -103,11 +107,22 @@ class LiveRun:
 
     def message(self) -> dict[str, Any] | None:
         """The records since the last message, if any."""
-        if not self._records and not self.replans:
+        self.see()
+        if not self._records and not self.replans and self.begun == self._told:
             return None
+        self._told = self.begun
         records, self._records = self._records, []
         replans, self.replans = self.replans, []
         if self.keepsake is not None:
             self.log += records
             self.replans_log += replans
-        return {"token": self.spec.token, "records": records, "replans": replans}
+        what = {"token": self.spec.token, "begun": self.begun}
+        what["switched"] = [*self.book.switched.items()]
+        return {**what, "records": records, "replans": replans}
+
+    def see(self) -> None:
+        """Note for pages what the next message says."""
+        now = time() - self.since
+        self.seen.take(self._records, now)
+        self.seen.replans += [(when, why) for when, why, *_ in self.replans]
+        self.seen.ended = None if self.book.left else self.seen.ended or now

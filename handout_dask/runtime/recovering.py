@@ -24,6 +24,7 @@ from typing import Any
 from distributed.diagnostics.plugin import SchedulerPlugin
 from tornado.ioloop import PeriodicCallback
 
+from handout_dask import variants
 from handout_dask.books import ENDED, NodeBook
 from handout_dask.cases import Case
 from handout_dask.errors import FunctionError, HandoutError
@@ -242,6 +243,8 @@ class Recovering(SchedulerPlugin):
             max((node.capacity(MEMORY) for node in able), default=0.0),
             claim.get(GPU_MEMORY, 0.0),
             max((node.capacity(GPU_MEMORY) for node in able), default=0.0),
+            book.option(i) if run.spec.option else 0,
+            variants.others(book, i),
         )
 
     # ------------------------------------------------------------------ nodes that die
@@ -346,15 +349,7 @@ class Recovering(SchedulerPlugin):
             resting.loners[member] = None
         else:
             resting.loners.pop(member, None)
-        if decision.memory is not None:
-            run = self._runs[token]
-            run.book.claim_memory({i: decision.memory})
-            run.book.grown[i] = decision.memory
-            run.book.claims.first.add(i)
-        if decision.gpu_memory is not None:
-            run = self._runs[token]
-            run.book.claim_memory({i: decision.gpu_memory}, GPU_MEMORY)
-            run.book.grown_gpu[i] = decision.gpu_memory
+        variants.change(self._runs[token].book, i, decision)
         if decision.avoid:
             resting.shun(member, decision.avoid)
 

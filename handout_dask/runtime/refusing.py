@@ -53,7 +53,7 @@ class Refusals:
     def _fail(self, run: LiveRun, seconds: float) -> None:
         book = run.book
         for i, state in enumerate(book.state):
-            which = book.refusing.get(run.spec.need[i])
+            which = book.refusing.get(book.need[i])
             task = self._scheduler.tasks.get(run.key(i))
             if state != READY or which is None or task is None:
                 continue

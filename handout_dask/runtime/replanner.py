@@ -239,7 +239,9 @@ class Replanner:
             if token == spec.token
         ]
         stand = stand_of(run.book, now, ahead)
-        option = np.asarray(spec.option)
+        option = np.array(spec.option)
+        for i, other in run.book.switched.items():
+            option[i] = other
         chosen = outline.option_ptr[:-1] + option
         work = outline.option_work.copy()
         memory = self._learner.memory(run, self._dispatcher.nodes)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Collection, Coroutine, Hashable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -16,7 +15,6 @@ from typing import Any
 from distributed import CancelledError, Client
 
 from handout_dask.errors import (
-    FunctionError,
     HandoutError,
     ResultReleasedError,
     RunCancelledError,
@@ -26,15 +24,19 @@ from handout_dask.graph import Graph
 from handout_dask.history import History
 from handout_dask.learned import learn
 from handout_dask.overuse import overuses, worst_of_each_name
+from handout_dask.picture import Picture
 from handout_dask.plans import Plan
 from handout_dask.report import Report
 from handout_dask.runtime.calling import text_of
+from handout_dask.runtime.delivering import undelivered
 from handout_dask.runtime.explaining import explain_run, told
 from handout_dask.runtime.failures import BLOCKED, GONE, Failures
 from handout_dask.runtime.lazy import Lazy
-from handout_dask.runtime.progress import Progress, show
+from handout_dask.runtime.portrait import portrait
+from handout_dask.runtime.progress import Progress, follow
 from handout_dask.runtime.saving import Saving
 from handout_dask.runtime.spans import PASSING, span_of
+from handout_dask.shown import Visualized
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ CONNECTED = ("running", "connecting", "newly-created")
 POLL = 0.5  # s between looks at whether the scheduler is still there
 
 
-class Run(Saving):
+class Run(Saving, Visualized):
     """One execution of a graph. Made by ``Executor.submit`` and ``Executor.execute``.
 
     ``run[id]`` waits for a result and returns it. In an asynchronous executor what
@@ -91,7 +93,8 @@ class Run(Saving):
         self._state: list[str] = [""] * len(self._functions)
         self._left = len(self._functions)
         self._failures = Failures(plan, self._state, on_failure)
-        self._cancelled = self._released = False
+        self._begun = self._cancelled = self._released = False
+        self._switched: dict[int, int] = {}  # alternatives that run, if not as planned
         self._lost = ""
         self._warned: set[str] = set()  # names that took too much memory
         self._changed = asyncio.Event()
@@ -105,7 +108,8 @@ class Run(Saving):
             span = span_of(self._functions[i].id, record)
             if span is not None:
                 self.spans.append(span)
-                learn(self._history, self.plan, span, i)
+                if i not in self._switched:
+                    learn(self._history, self.plan, span, i)
             if outcome in PASSING:
                 self._failures.tried(i, node, fault)
                 continue
@@ -275,10 +279,9 @@ class Run(Saving):
             raise ResultReleasedError(f"the result of function {id!r} is gone: {why}")
         if self._cancelled:
             raise RunCancelledError(f"function {id!r} ended, but its run is cancelled")
-        raise FunctionError(
-            f"function {id!r} ended, but its result can't be brought here: "
-            f"{type(fault).__name__}: {fault}"
-        ) from fault
+        spans = [span for span in self.spans if span.function is id]
+        about = self._client, future, id, self.where(id), len(spans)
+        raise await undelivered(*about, fault) from fault
 
     def _raise_first(self) -> None:
         """Raise what failed first, if anything did."""
@@ -304,7 +307,7 @@ class Run(Saving):
         """``pending``, ``running``, ``done``, ``failed`` or ``cancelled``."""
         cancelled = self._cancelled or (self._released and self._left > 0)
         if self._left and not cancelled and not self._lost:
-            return "running" if self._left < len(self._state) else "pending"
+            return "running" if self._begun else "pending"
         if cancelled:
             return "cancelled"
         if self._failures or self._lost:
@@ -328,13 +331,22 @@ class Run(Saving):
         Parameters
         ----------
         path : path, optional
-            A file to write it to as well, as `Report.write` does.
+            A file to write it to as well: as its name ends, ``.html`` (one page with
+            drawings that one can zoom, which needs no network), ``.json``, or text.
         """
         replans = [(when, why) for when, why, *_ in self.replans]
         made = Report.of(self.plan, self.spans, replans=replans, holds=self.holds)
-        if path is not None:
+        if str(path).endswith(".html"):
+            from handout_dask.dashboard.pagefile import write_report
+
+            write_report(made, path, self.status, self.token, self.environment)
+        elif path is not None:
             made.write(path)
         return made
+
+    def _picture(self) -> Picture:
+        """What there is to see of it up to now."""
+        return portrait(self.report(), self.status, self.token, self._state)
 
     def explain(self, id: Hashable) -> Any:
         """Where a function stands, for what it waits if it does, and why by plan.
@@ -360,8 +372,15 @@ class Run(Saving):
         return self.plan[id].node
 
     def show_progress(self, stream: Any = None) -> Any:
-        """Write progress to a stream (standard error) until the run ends."""
-        return self._do(show, self, stream or sys.stderr)
+        """Show progress until the run ends.
+
+        Parameters
+        ----------
+        stream : file, optional
+            On a terminal one line is written over and over, elsewhere few lines are.
+            Default: the notebook's cell if this runs in one, else standard error.
+        """
+        return follow(self, stream)
 
     def __len__(self) -> int:
         return len(self._state)

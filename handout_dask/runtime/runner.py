@@ -10,7 +10,7 @@ from distributed.core import error_message
 from distributed.protocol import pickle
 
 from handout_dask.attempts import numbered
-from handout_dask.errors import UndeliverableError
+from handout_dask.errors import RescheduledError, UndeliverableError
 from handout_dask.runtime.arrays import is_on_device, unmoved
 from handout_dask.runtime.calling import (
     Call,
@@ -23,14 +23,16 @@ from handout_dask.runtime.calling import (
     thawed,
 )
 from handout_dask.runtime.measuring import KEY, Measures, Meter
-from handout_dask.runtime.process import EXECUTOR, here
+from handout_dask.runtime.process import EXECUTOR, TakenBackError, here
 from handout_dask.runtime.telling import tell_fault
+from handout_dask.setbacks import RESCHEDULES
 
 ANNOUNCE = "handout_announce"  # annotation: tell the scheduler when the function starts
 STARTED = "handout-started"  # the topic on which it does
 ALLOWED = "handout_allowed"  # annotation: memory [MB] it may take, if not as declared
 ATTEMPT = "handout_attempt"  # annotation: which one it is, if it is not the first
 ALLOWED_GPU = "handout_allowed_gpu"  # ditto, memory of a GPU
+VARIANT = "handout_variant"  # annotation: its cost alternative, if not the planned one
 MEASURE = "handout.measure"  # key in Dask's configuration: whether functions are
 
 _meter = Meter()
@@ -44,6 +46,7 @@ def call(spec: Call, *values: Any) -> Any:
         task = worker.state.tasks.get(key)
         notes = (task and task.annotations) or {}
         number = notes.get(ATTEMPT, 1)
+        spec = spec.varied(notes[VARIANT]) if VARIANT in notes else spec
         if notes.get(ANNOUNCE):
             worker.log_event(STARTED, list(task.key))
         if spec.grant is not None and ALLOWED_GPU in notes:
@@ -52,7 +55,7 @@ def call(spec: Call, *values: Any) -> Any:
             spec = spec._replace(grant=grant)
     try:
         if own is not None:
-            bare = spec._replace(durable=None)
+            bare = spec._replace(durable=None, variants=())
             if spec.limit is not None and ALLOWED in notes:
                 bare = bare._replace(limit=notes[ALLOWED])
             result, measures = own.run(bare, values, number)
@@ -69,13 +72,19 @@ def call(spec: Call, *values: Any) -> Any:
         if spec.durable is not None:
             spec.durable.keep(result, spec.label)
         return result
-    except Reschedule:
+    except TakenBackError:
         raise
     except BaseException as error:
-        if worker is not None and EXECUTOR in worker.executors:  # somebody listens
-            known = None if own is None else own.fault
-            tell_fault(worker, task, key, error, known)
-        fault = _portable(error, spec.label, worker)
+        listens = worker is not None and EXECUTOR in worker.executors
+        known = None if own is None else own.fault
+        raised = error
+        if isinstance(error, Reschedule):  # the user's
+            if not (listens and spec.by_plan):
+                raise
+            raised, known = _asked_again(error, spec.label), None
+        if listens:
+            tell_fault(worker, task, key, raised, known)
+        fault = _portable(raised, spec.label, worker)
     raise fault  # not within "except": what can't be pickled must not be its context
 
 
@@ -135,6 +144,16 @@ def _portable(error: BaseException, label: str, worker: Any) -> Exception:
     where = f" on node {str(worker.name)!r}" if worker is not None else ""
     annotate(made, f"in function {label}{where}")
     return made
+
+
+def _asked_again(error: Reschedule, label: str) -> RescheduledError:
+    """Why a function fails whose wish to be run again is not granted any more."""
+    made = RescheduledError(
+        f"function {label} raised distributed.Reschedule, and so asked to be run again "
+        f"or elsewhere, {RESCHEDULES} times, which is as often as it may. Let it wait "
+        "for what it needs, or raise an exception that a RetryPolicy answers"
+    )
+    return made.with_traceback(error.__traceback__)
 
 
 def _survives(error: Exception) -> bool:

@@ -6,13 +6,16 @@ The file is sealed: all of it is checked before anything in it is unpickled.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Collection, Coroutine, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, NamedTuple, Self
 
 from distributed.protocol import pickle
 
+from handout_dask.environment import environment
 from handout_dask.errors import HandoutError, JournalError
 from handout_dask.events import DONE, Hold, Span
 from handout_dask.history import History
@@ -40,6 +43,7 @@ class Saved(NamedTuple):
     cancelled: bool
     failures: dict[int, tuple[Any, ...]]
     parts: dict[int, int]  # by function, how many parts its result has
+    environment: dict[str, str]
 
 
 class Saving:
@@ -53,6 +57,9 @@ class Saving:
     replans: list[Any]
     restored: frozenset[Hashable] = frozenset()  # ids, of a run that was gone on with
     executor: Any = None  # its own, if `handout_dask.resume` made it
+    environment: dict[str, str] | None = None  # of a run that was loaded
+    report: Callable[..., Any]
+    status: Any
     _client: Any
     _state: list[str]
     _left: int
@@ -74,7 +81,9 @@ class Saving:
         Parameters
         ----------
         path : str or path
-            Or any URL that fsspec knows.
+            Or any URL that fsspec knows. If it ends in ``.json`` the file has no
+            results, but is in an open format (see `handout_dask.formats.runfile`), and
+            ``handout report`` shows it without trusting who wrote it.
 
         Raises
         ------
@@ -85,6 +94,10 @@ class Saving:
 
     async def _save(self, place: Place) -> None:
         await self._wait()
+        made = self.environment or environment(datetime.now().astimezone())
+        if place.url.endswith(".json"):
+            await _write_open(place, self.report(), self.token, self.status, made)
+            return
         parts: list[Any] = []
         counts: dict[int, int] = {}
         due = [i for i in sorted(self._futures) if self._has(i)]
@@ -93,7 +106,7 @@ class Saving:
                 frames = _frames(self._functions[i].id, result)
                 counts[i] = len(frames)
                 parts += frames
-        head = bytes(pickle.dumps(self._saved(counts)))
+        head = bytes(pickle.dumps(self._saved(counts, made)))
         about = {"kind": KIND, "run": self.token}
         sealed = seal(about, [head, *parts], key_of(KIND))
         loop = asyncio.get_running_loop()
@@ -110,7 +123,7 @@ class Saving:
                 return list(zip(some, found, strict=True))
         return [(i, await self._result(i)) for i in some]  # it says what is wrong
 
-    def _saved(self, counts: dict[int, int]) -> Saved:
+    def _saved(self, counts: dict[int, int], made: dict[str, str]) -> Saved:
         failures = {}
         for i in range(len(self._state)):
             if i in self._failures:
@@ -120,7 +133,7 @@ class Saving:
             self.token,
             keepsake_of(self.plan, set(self._kept), self._on_failure),
             other, self.restored, self.spans, self.holds, self.replans, self._state,
-            self._cancelled, failures, counts,
+            self._cancelled, failures, counts, made,
         )  # fmt: skip
 
     @classmethod
@@ -141,6 +154,12 @@ class Saving:
             If it is torn, or no such file; UntrustedError if another user wrote it.
         """
         place = Place("path", path)
+        if place.url.endswith(".json"):
+            raise JournalError(
+                f"{place.url!r} is in the open format, which holds no results: "
+                "`handout report` shows it. To load a run, save it under a name that "
+                "does not end in .json"
+            )
         data = place.read()
         if data is None:
             raise JournalError(f"there is no file {place.url!r}")
@@ -165,7 +184,7 @@ class Saving:
 
     def _take_saved(self, saved: Saved) -> None:
         self.spans, self.holds, self.replans = saved.spans, saved.holds, saved.replans
-        self.restored = saved.restored
+        self.restored, self.environment = saved.restored, saved.environment
         if saved.graph is not None:
             self.graph = saved.graph
             self._functions = tuple(self.graph[f.id] for f in self._functions)
@@ -173,6 +192,17 @@ class Saving:
         self._cancelled = saved.cancelled
         for i, (error, trace, text, node, attempt) in saved.failures.items():
             self._failures.add(i, (error, trace, text), node, attempt)
+
+
+async def _write_open(place: Place, *about: Any) -> None:
+    """Write a run without its results, in the open format."""
+    from handout_dask.formats.runfile import run_to_dict
+
+    def write() -> None:
+        text = json.dumps(run_to_dict(*about), allow_nan=False)
+        place.write(text.encode())
+
+    await asyncio.get_running_loop().run_in_executor(None, write)
 
 
 def _frames(id: Hashable, result: Any) -> list[Any]:

@@ -14,6 +14,7 @@ Beside plugin.py it touches the scheduler's internals; the seams here:
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from time import monotonic, time
 from typing import Any
 
@@ -27,7 +28,7 @@ from handout_dask.errors import TrackerError
 from handout_dask.runtime.erring import err
 from handout_dask.runtime.inputs import Inputs
 from handout_dask.runtime.records import LiveRun
-from handout_dask.runtime.runner import ALLOWED, ALLOWED_GPU, ANNOUNCE, ATTEMPT
+from handout_dask.runtime.runner import ALLOWED, ALLOWED_GPU, ANNOUNCE, ATTEMPT, VARIANT
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,11 @@ class Sender:
         Addresses of workers by name of node; kept by the plugin.
     inputs : Inputs
         Whose gathered fetches go out first.
+
+    Attributes
+    ----------
+    began : callable
+        ``began(run)``: the first function of a run was sent.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Sender:
         self._cuts: dict[Any, None] = {}
         self._is_due = False
         self._sequence = 0
+        self.began: Callable[[LiveRun], None] = lambda run: None
 
     def park(self, key: Any) -> None:
         """Let a task come to rest, until it is sent from here."""
@@ -109,6 +116,8 @@ class Sender:
                         )
                         if number > 1:
                             notes[ATTEMPT] = number
+                            if send.i in run.book.switched:
+                                notes[VARIANT] = run.book.switched[send.i]
                             if send.i in run.book.grown:
                                 notes[ALLOWED] = run.book.grown[send.i]
                             if send.i in run.book.grown_gpu:
@@ -121,6 +130,9 @@ class Sender:
             due = dict.fromkeys(reversed(keys), "processing")
             self._scheduler.transitions(due, f"handout-send-{time()}")
         for token, i in sent:
+            if not self._runs[token].begun:
+                self._runs[token].begun = True
+                self.began(self._runs[token])
             self._check(token, i, lingers=False)
 
     def _refuse(self, error: TrackerError) -> None:

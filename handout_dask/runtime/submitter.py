@@ -343,6 +343,8 @@ def _tell(run: Run, message: dict[str, Any]) -> None:
     """Let a run know what the plugin sent."""
     if "holds" in message:
         run.holds = [Hold(*row) for row in message["holds"]]
+    run._begun |= message["begun"]
+    run._switched |= dict(message["switched"])
     run._take(message["records"], message["replans"])
 
 

@@ -89,7 +89,9 @@ def test_a_graph_can_be_drawn(monkeypatch):
         "dask.base.import_required", lambda *a: __import__("dask"), raising=False
     )
     dask.visualize(_graph())
-    _graph().visualize()
+    _graph().visualize(engine="graphviz")
+    assert len(drawn) == 2
+    assert "<svg" in _graph().visualize().svg  # by ourselves
     assert len(drawn) == 2
 
 

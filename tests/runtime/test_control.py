@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 
 import distributed
 import pytest
@@ -14,12 +15,36 @@ def _callers(call, names, **options):
     return [Function(n, [], call, extra_args=[n], **options) for n in names]
 
 
+def _until(condition, limit=30):
+    """Wait until the client has heard of it."""
+    since = time.monotonic()
+    while not condition():
+        assert time.monotonic() - since < limit, "it never came true"
+        time.sleep(0.01)
+
+
 def test_independent_functions_run_at_once(executor, gate):
     run = executor.submit(Graph(_callers(gate.call(), "abcdef")))
     assert gate.arrivals(6) == list("abcdef")  # 1 + 1 + 4 slots: all before any ends
-    assert (run.status, run.progress) == ("pending", (0, 0, 6))
+    assert run.progress == (0, 0, 6)
     gate.let()
     assert dict(run.wait(30).results) == {n: n for n in "abcdef"}
+
+
+def test_a_run_is_pending_until_something_runs(executor, gate):
+    call = gate.call()
+    first = executor.submit(Graph(_callers(call, "a", node="n0")))
+    gate.arrivals(1)
+    _until(lambda: first.status == "running")
+    run = executor.submit(Graph(_callers(call, "b", node="n0")))
+    gate.nobody()
+    assert (run.status, run.progress) == ("pending", (0, 0, 1))
+    gate.let()
+    gate.arrivals(1)
+    _until(lambda: run.status == "running")
+    assert run.progress == (0, 0, 1)
+    gate.let()
+    assert (run.wait(30).status, first.status) == ("done", "done")
 
 
 def test_a_function_starts_when_its_inputs_have_ended(executor, gate):

@@ -668,6 +668,33 @@ def test_out_of_memory_is_an_error_and_the_node_lives(executor):
     assert run["gpu0"] < 10**6
 
 
+def test_what_no_gpu_has_room_for_runs_as_its_cpu_variant(executor):
+    def work(x):
+        xp = hd.array_module()
+        held = [xp.ones(10**8 // 8) for _ in range(30 if xp is not np else 1)]
+        return xp.__name__, hd.attempt(), float(held[0][0]) + x
+
+    cost = [GPU, {"cpu_time": 60_000}]
+    graph = Graph(
+        [Function("one", [], lambda: 1.0), Function("f", ["one"], work, cost=cost)]
+    )
+    plan = executor.plan(graph)
+    assert plan.option[plan.problem.where["f"]] == 0
+    run = executor.execute(graph)
+    name, attempt, value = run["f"]
+    assert (name, value) == ("numpy", 2.0)
+    tries = [span for span in run.spans if span.function == "f"]
+    assert [(span.attempt, span.outcome) for span in tries] == [
+        *((k + 1, "failed") for k in range(attempt - 1)), (attempt, "done"),
+    ]  # fmt: skip
+    assert all("refused memory of its GPU" in span.error for span in tries[:-1])
+    never = hd.RetryPolicy(memory_attempts=1, variants=False)
+    stays = Function("f", [], work, extra_args=[1], cost=cost, retry=never)
+    run = executor.execute(Graph([stays]), raise_on_error=False)
+    with pytest.raises(hd.ResourceExhaustedError):
+        run["f"]
+
+
 def test_an_executor_that_enforces_memory_holds_functions_to_their_gpu_memory(executor):
     def work(many):
         xp = hd.array_module()

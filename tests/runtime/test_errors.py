@@ -65,6 +65,21 @@ def test_results_functions_and_execute_raise_it_too(executor, caught):
     assert run["beside"] == 2
 
 
+def test_what_dask_logs_of_a_failure_names_the_function_and_is_short(executor):
+    much = bytes(1_000_000)
+    bad = Function("bad", [], lambda x: x[much], extra_args=[[1]], name="f")
+    assert executor.submit(Graph([bad])).wait(30).status == "failed"
+    told = [
+        line
+        for log in executor.client.get_worker_logs().values()
+        for _, text in log
+        for line in text.splitlines()
+        if line.startswith("Task:  <Task ('f-")
+    ]
+    assert len(told) == 1
+    assert told[0].endswith("call(<function 'bad'>)>")
+
+
 def test_dependents_say_which_function_failed_and_how(executor, caught):
     run = executor.submit(_failing(_raise_own))
     for id in ("after", "last"):
@@ -312,7 +327,7 @@ def test_a_result_of_a_module_that_only_nodes_have_stays_there(
     run = executor.execute(graph)
     assert run["b"] == 7
     error = caught(hd.FunctionError, lambda: run["a"])
-    assert str(error).startswith("function 'a' ended, but its result can't be brought")
+    assert "its result, a far_away.Far, can't be brought here: Module" in str(error)
 
 
 def test_a_function_that_ends_its_process_is_an_error_in_the_end(

@@ -12,6 +12,8 @@ from distributed import Client, LocalCluster, Reschedule, get_worker, worker_cli
 
 import handout_dask as hd
 from handout_dask import Function, Graph
+from handout_dask.errors import RescheduledError
+from handout_dask.setbacks import RESCHEDULES
 
 
 def _free_port():
@@ -78,7 +80,7 @@ def _waiting(gate, **options):
 
 def test_a_scheduler_that_dies_is_an_error_of_the_run(remote, gate, caught, until):
     with dask.config.set({"distributed.comm.timeouts.connect": "5s"}):
-        client = Client(remote.address, set_as_default=False)
+        client = Client(remote.address, set_as_default=False, timeout=60)
         client.wait_for_workers(1, timeout=60)
         executor = hd.Executor(client)
         run = executor.submit(_waiting(gate))
@@ -221,6 +223,25 @@ def test_a_function_may_ask_dask_to_run_it_elsewhere_or_again(executor, journal)
         return len(journal.lines())
 
     assert executor.submit(Graph([Function("a", [], code)])).wait(30)["a"] == 3
+
+
+@pytest.mark.parametrize("timeout", [None, 60], ids=["thread", "own process"])
+def test_a_function_that_asks_for_ever_to_be_run_again_fails(
+    executor, journal, caught, timeout
+):
+    def code():
+        from distributed import Reschedule
+
+        journal("called")
+        raise Reschedule
+
+    run = executor.submit(Graph([Function("a", [], code, timeout=timeout)])).wait(30)
+    error = caught(RescheduledError, lambda: run["a"])
+    assert str(error).startswith("function 'a' raised distributed.Reschedule")
+    assert len(journal.lines()) == RESCHEDULES
+    assert {span.error for span in run.spans[:-1]} == {
+        "Reschedule: it asked to be run again"
+    }
 
 
 def test_a_result_larger_than_a_nodes_memory_share_still_arrives(executor):

@@ -121,6 +121,7 @@ def test_a_calm_run_is_left_alone(executor):
     }
 
 
+@pytest.mark.slow  # alone on the machine: it is about how long functions take
 def test_a_function_that_takes_much_longer_moves_those_behind_it(executor):
     graph = flat(10, 0.1)
     slow = Function(
@@ -150,6 +151,7 @@ def test_a_run_that_may_not_adapt_keeps_to_its_plan(client):
     assert run.makespan > 5 * 0.3
 
 
+@pytest.mark.slow  # alone on the machine: it is about how long functions take
 def test_a_node_that_is_slower_than_declared_gets_less_work(executor):
     graph = flat(40, {"0": 0.2, "1": 0.05}, believed=0.05)
     run = executor.execute(graph)

@@ -55,9 +55,25 @@ def test_a_result_that_cant_be_pickled_works_on_its_own_node(executor, caught):
     )
     run = executor.execute(graph)
     assert (run["b"], run["c"], run["d"]) == (False, False, 1)
-    error = caught(hd.FunctionError, lambda: run["a"])  # only the client can't have it
-    assert str(error).startswith("function 'a' ended, but its result can't be brought")
-    assert run.status == "done"
+    error = caught(hd.UndeliverableError, lambda: run["a"])  # only the client can't
+    assert str(error).startswith(
+        "function 'a' ended on node 'n0', but its result, a tuple, can't be "
+        "pickled, so that it can be read on that node alone: TypeError: cannot pickle "
+        "'_thread.lock' object. Let it return what can be, or let another function on "
+        "its node, by node=with_function('a'), make"
+    )
+    assert (error.handout, run.status) == (("a", "n0", 1), "done")
+
+
+def test_a_result_that_cant_be_unpickled_by_the_client_is_an_error_that_says_so(
+    executor, caught
+):
+    run = executor.execute(Graph([Function("a", [], Broken, node="n1")]))
+    error = caught(hd.UndeliverableError, lambda: run["a"])
+    assert f"a {__name__}.Broken, can't be brought here: RuntimeError: not here" in str(
+        error
+    )
+    assert error.handout == ("a", "n1", 1)
 
 
 class Broken:

@@ -1,0 +1,1 @@
+"""All that draws: pages on Dask's dashboard, and pictures and reports in files."""

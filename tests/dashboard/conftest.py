@@ -1,0 +1,147 @@
+"""A real browser, without a download: Debian's Chromium, driven by playwright."""
+
+import importlib.util
+import os
+import shutil
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+NEEDED = os.environ.get("HANDOUT_NEEDS_BROWSER") == "1"  # .ci/run says so
+PATIENCE = 60_000  # ms after which a page is taken to hang
+READY = "window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].is_idle"
+
+
+def _load():
+    """Fixtures of a sibling folder are out of reach: they belong to its conftest."""
+    path = Path(__file__).parents[1] / "runtime" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("dashboard_shared", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # what it sends is pickled by this name
+    spec.loader.exec_module(module)
+    cloudpickle.register_pickle_by_value(module)  # which workers don't know
+    return module
+
+
+_shared = _load()
+_by_value, _quiet, gate = _shared._by_value, _shared._quiet, _shared.gate
+
+
+def _missing(what):
+    """Skip, unless the tests were promised a browser."""
+    text = f"pages are not tested in a browser: {what}"
+    pytest.fail(text) if NEEDED else pytest.skip(text)
+
+
+# Not for the session: its event loop would end every later test that runs one.
+@pytest.fixture(scope="module")
+def browser():
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        _missing("no chromium is installed (on Debian: apt-get install chromium)")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        _missing("playwright is not installed (pip install playwright)")
+    with sync_playwright() as play:
+        browser = play.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+class Shown:
+    """One page of the dashboard, as a person uses it."""
+
+    def __init__(self, page):
+        self.page = page
+
+    def open(self, url):
+        self.page.goto(url, timeout=PATIENCE)
+        self.page.wait_for_function(READY, timeout=PATIENCE)
+        return self
+
+    def tab(self, name):
+        self.page.locator(".bk-tab").filter(has_text=name).first.click()
+        return self
+
+    def says(self, text):
+        """Wait until a text is on the page."""
+        self.page.get_by_text(text).first.wait_for(state="attached", timeout=PATIENCE)
+        return self
+
+    @property
+    def headline(self):
+        return self.evaluate("model('handout-headline').text")
+
+    def evaluate(self, expression):
+        """Of an expression in which ``model(name)`` is a model of the document."""
+        return self.page.evaluate(_with_model(expression))
+
+    def until(self, expression):
+        """Wait until it is true."""
+        self.page.wait_for_function(_with_model(expression), timeout=PATIENCE)
+        return self
+
+    def has(self, count, name):
+        """Wait until a source of that name has so many rows."""
+        return self.until(f"(model('{name}') || {{}}).length == {count}")
+
+    def column(self, name, column):
+        """A column of a source."""
+        return self.evaluate(f"Array.from(model('{name}').data['{column}'])")
+
+    def tooltip(self, figure, name, at):
+        """What is said, line by line, of row number `at` of what a figure draws."""
+        place = self.evaluate(f"place('{figure}', model('{name}').data, {at})")
+        self.page.mouse.move(place["x"] - 5, place["y"])
+        self.page.mouse.move(place["x"], place["y"])
+        told = self.page.locator(".bk-tooltip-row-value").filter(visible=True)
+        told.first.wait_for(timeout=PATIENCE)
+        return told.all_inner_texts()
+
+
+def _with_model(expression):
+    return (
+        "() => { const doc = Bokeh.documents[0];"
+        "const model = name => doc.get_model_by_name(name);"
+        "const view = (found, from) => { for (const v of from) {"
+        " if (v.model === found) return v;"
+        " const deep = view(found, v.child_views || []); if (deep) return deep; }"
+        " return null; };"
+        "const place = (name, data, at) => {"
+        " const v = view(model(name), doc.views_manager.roots);"
+        " const e = v.el.getBoundingClientRect(), has = k => data[k] != null;"
+        " const mean = (a, b) => (data[a][at] + data[b][at]) / 2;"
+        " const x = has('x') ? data.x[at] : mean('left', 'right');"
+        " const y = has('y') ? data.y[at] : mean('top', 'bottom');"
+        " return {x: e.x + v.frame.x_scale.compute(x),"
+        "  y: e.y + v.frame.y_scale.compute(y)}; };"
+        f"return {expression}; }}"
+    )
+
+
+@pytest.fixture
+def opened(browser):
+    """``with opened() as shown``: a page that may say nothing on its console."""
+
+    @contextmanager
+    def opened(**options):
+        context = browser.new_context(
+            viewport={"width": 1300, "height": 850}, **options
+        )
+        page, wrong = context.new_page(), []
+        page.on("console", lambda m: m.type == "error" and wrong.append(m.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        try:
+            yield Shown(page)
+            assert not page.evaluate("window.hacked"), "text of a user ran as script"
+        finally:
+            context.close()
+        assert wrong == []
+
+    return opened
