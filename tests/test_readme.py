@@ -63,3 +63,9 @@ def test_readme_nodes_file_is_read() -> None:
     cluster = read_nodes(tomllib.loads(text))
     assert [node.name for node in cluster.nodes] == ["gpu-0", "gpu-1"]
     assert cluster["gpu-0"].capacity("memory") == 64_000
+
+
+def test_readme_links_lead_to_files() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text())
+    assert [name for name in links if not (ROOT / name).is_file()] == []
+    assert sum(name.endswith(".ipynb") for name in links) == 6

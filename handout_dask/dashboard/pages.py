@@ -29,7 +29,7 @@ from handout_dask.showing import Pictures
 logger = logging.getLogger(__name__)
 
 TICK = 250  # ms between looks whether a page is to be renewed
-OFTEN = 0.5  # s after which it is at the earliest
+OFTEN = 1.0  # s after which it is at the earliest
 SHARE = 0.02  # of the scheduler's time that renewing all pages may take
 SELDOM = 3.0  # s; that seldom they are renewed at most
 HEADER = 44  # px
