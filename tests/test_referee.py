@@ -213,7 +213,7 @@ def cell(tmp_path_factory):
 
 def run(*args):
     done = subprocess.run(
-        [sys.executable, *map(str, args)], capture_output=True, text=True, timeout=100
+        [sys.executable, *map(str, args)], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

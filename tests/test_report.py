@@ -289,6 +289,7 @@ def test_nodes_that_deviate_most_are_the_ones_told():
     assert rows[0].split()[0] == late
 
 
+@pytest.mark.slow
 def test_report_of_a_hundred_thousand_functions_takes_seconds():
     n = 100_000
     functions = [Function(i, cost={"cpu_time": 10}) for i in range(n)]

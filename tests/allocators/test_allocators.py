@@ -33,7 +33,7 @@ NAMES = ["first-available", "load-balanced", "time"]
 SECOND = {"cpu_time": 1000}
 
 slow_ok = settings(
-    deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow]
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

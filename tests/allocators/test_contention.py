@@ -24,7 +24,7 @@ from handout_dask.allocators.makespan import Time
 from handout_dask.allocators.search import QUICK
 from handout_dask.plans import allocate
 
-some = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+some = settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
 
 
 def played(made):

@@ -17,7 +17,7 @@ from handout_dask.begun import GONE, Begun
 from handout_dask.errors import AllocationError
 from handout_dask.problem import Held
 
-MESSY = {"deadline": None, "max_examples": 150}
+MESSY = {"deadline": None, "max_examples": 80}
 
 
 def heft(p):

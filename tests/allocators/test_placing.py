@@ -45,7 +45,7 @@ WEIGHTS = [
     Weights(end=0.5, start=1, money=1, moved=0.1, load=2, leftover=1),
 ]
 some = settings(
-    deadline=None, max_examples=250, suppress_health_check=[HealthCheck.too_slow]
+    deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

@@ -106,7 +106,7 @@ def test_reprs_of_hostile_names_run_nothing(page):
         assert ATTACK in shown.page.locator("body").inner_text()
 
 
-@pytest.mark.parametrize("n", [3, 300])
+@pytest.mark.parametrize("n", [3, pytest.param(300, marks=pytest.mark.slow)])
 def test_a_report_has_every_part_and_can_be_asked(page, n):
     report = good(n)
     path, context = page(report.write, color_scheme="dark")

@@ -37,7 +37,7 @@ TOLD = {
     "5-cuda": ["GPU", "computed with", "fits on no node"],
     "6-dask-collections": ["photo 2 by worker 1", "has 4000", "30"],
 }
-SLOW = {"4-failures"}  # it starts three clusters
+SLOW = {*NAMES} - {"1-quickstart", "6-dask-collections"}
 
 
 def test_each_notebook_is_checked_for_what_it_tells():
