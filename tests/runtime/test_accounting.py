@@ -143,7 +143,7 @@ def test_what_failed_and_is_tried_again_holds_what_it_needs_once(
 
 def test_what_a_function_waits_for_is_told_and_is_true(executor, gate, until):
     call = gate.call()
-    cost = {"cpu_time": 1000}
+    cost = {"cpu_time": 600_000}
     graph = Graph(
         [
             Function("a", [], call, extra_args=["a"], cost=cost, node="1"),
@@ -181,7 +181,7 @@ def test_what_waits_for_a_better_node_says_so(gate, until):
     """By plan it stays, for the other node is much slower."""
     nodes = [hd.Node("0", {"cpu": 1}, speed=100.0), hd.Node("1", {"cpu": 1})]
     with hd.Executor(nodes=nodes) as executor:
-        cost = {"cpu_time": 60_000}
+        cost = {"cpu_time": 6_000_000}  # not late while this is asked
         run = executor.submit(
             Graph(
                 [

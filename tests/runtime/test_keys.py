@@ -15,6 +15,7 @@ def lowered(token, names=("f", "g", "f")):
     spec = SimpleNamespace(
         token=token, prefix=[f"{name}-{token}" for name in names],
         cut_prefix=f"cut-{token}", node=["a"] * len(names),
+        able=[["a"]] * len(names),
     )  # fmt: skip
     return LiveRun(spec, SimpleNamespace(since=0.0), "owner")
 
