@@ -170,6 +170,7 @@ class RunBook:
         self.grown.pop(i, None)
         self.grown_gpu.pop(i, None)
         self.end[i] = self.start[i] + float(self.outline.option_work[option])
+        self.is_diminished = True  # its node may not be one that can run this
 
     def option(self, i: int) -> int:
         """The cost alternative as which function i runs."""
@@ -211,6 +212,7 @@ class RunBook:
             and self.state[k] in (WAITING, READY)
             and node[k] == node[i]
             and node[k] not in self.shunned.get(k, ())
+            and (k not in self.switched or node[k] in self.able(k))
             for k in self.spec.group.get(i, (i,))
         )
 

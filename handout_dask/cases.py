@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
-from handout_dask.setbacks import Attempt, Exit, Member, Tried
+from handout_dask.setbacks import RESCHEDULED, Attempt, Exit, Member, Tried
 
 MORE = 1.01  # times as much: more memory by less is none
 
@@ -56,8 +56,8 @@ class Case:
 
     @property
     def failures(self) -> int:
-        """How many were charged in all."""
-        return sum(self.charged.values())
+        """How many were charged in all, but for those that only asked to run again."""
+        return sum(self.charged.values()) - self.charged.get(RESCHEDULED, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,8 +67,11 @@ def shun(run: RunBook, i: int, nodes: Nodes, runs: Runs) -> bool:
 
 
 def find_able(run: RunBook, i: int, nodes: Nodes, runs: Runs) -> None:
-    """Let a function whose node can't run it, as it is now, wait for one that can."""
-    if run.node[i] not in run.able(i) and run.state[i] in (WAITING, READY):
+    """Let a function that runs as another variant wait for a node that can run that."""
+    tied = i in run.pinned or i in run.bound or len(run.spec.group.get(i, ())) > 1
+    if i not in run.switched or tied or run.node[i] in run.able(i):
+        return
+    if run.state[i] in (WAITING, READY):
         choice = _best(run, (i,), nodes, runs)
         if choice is not None:
             _put(run, (i,), choice)

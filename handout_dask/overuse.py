@@ -48,10 +48,16 @@ class Overuse:
         )
 
 
-def declared_memory(plan: Plan, i: int) -> float | None:
-    """The megabytes that function i of a plan declares as it was planned to run."""
-    cost = plan.problem.functions[i].alternatives[int(plan.option[i])]
-    return dict(cost.demand).get("memory")
+def declared_memory(plan: Plan, i: int, again: bool = False) -> float | None:
+    """The megabytes that function i of a plan declares as it was planned to run.
+
+    When it runs again it may be as any of its alternatives: the most of them.
+    """
+    alternatives = plan.problem.functions[i].alternatives
+    some = alternatives if again else [alternatives[int(plan.option[i])]]
+    declared = [dict(cost.demand).get("memory") for cost in some]
+    known = [mb for mb in declared if mb is not None]
+    return max(known) if len(known) == len(declared) else None
 
 
 def overuses(plan: Plan, spans: Iterable[Span]) -> tuple[Overuse, ...]:
@@ -70,7 +76,7 @@ def overuses(plan: Plan, spans: Iterable[Span]) -> tuple[Overuse, ...]:
         if span.peak_mb is None or not (span.peak_exact or span.peak_alone):
             continue
         i = plan.problem.where[span.function]
-        declared = declared_memory(plan, i)
+        declared = declared_memory(plan, i, span.attempt > 1)
         if declared is None:
             continue
         allowed = declared * (1 + TOLERANCE) + SPARE

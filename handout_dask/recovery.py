@@ -117,7 +117,8 @@ class Recovery:
         if over or tried.policy.refuses(fault.names):
             return self._give_up(case, tried)
         again = self._again(case, tried, now, str(fault))
-        return replace(again, avoid=(tried.attempt.node,))
+        here = tried.attempt.node
+        return replace(again, avoid=(*(x for x in again.avoid if x != here), here))
 
     def _exhausted(
         self, case: Case, tried: Tried, fault: Fault, now: float

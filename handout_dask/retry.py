@@ -47,9 +47,6 @@ class RetryPolicy:
         After it took too much memory, how many times as much it claims next (at most
         what the largest node has); and how often it may run in all, as far as that is
         concerned. Where it can't claim more it fails at once.
-    variants : bool
-        Whether a function with cost alternatives, rather than failing for want of
-        memory (of a GPU as well), is tried as one that it was not tried as, each once.
     crashes : int
         How often it may end its process or its node, by what it does itself.
     max_waiting : float, optional
@@ -57,6 +54,9 @@ class RetryPolicy:
         there; then it fails with FunctionTimeoutError.
     deadline : float, optional
         Seconds since its run began after which it fails so, if it has not ended.
+    variants : bool
+        Whether a function with cost alternatives, rather than failing for want of
+        memory (of a GPU as well), is tried as one that it was not tried as, each once.
 
     Raises
     ------
@@ -85,10 +85,10 @@ class RetryPolicy:
     quarantine: float | None = 60.0
     memory_factor: float = 2.0
     memory_attempts: int = 2
-    variants: bool = True
     crashes: int = 3
     max_waiting: float | None = None
     deadline: float | None = None
+    variants: bool = True
 
     def __post_init__(self) -> None:
         for what in ("attempts", "memory_attempts", "crashes"):

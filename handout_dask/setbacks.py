@@ -22,7 +22,7 @@ GPU_MEMORY = "gpu_memory"
 
 # Signals that come from outside: nobody is blamed who ran then.
 SENT_BY_OTHERS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-RESCHEDULES = 20  # times that a function may ask to be run again
+RESCHEDULES = 20  # times in all that a function may run which asks to run again
 SHORT = 200  # characters of an error in a list of attempts
 
 

@@ -5,15 +5,19 @@ Pure: part of the books of a run. `recovery` decides when.
 
 from __future__ import annotations
 
-from handout_dask.books import RunBook
+from collections.abc import Mapping
+
+from handout_dask.books import NodeBook, RunBook
 from handout_dask.claims import GPU_MEMORY
+from handout_dask.moving import is_due
 from handout_dask.setbacks import Again
 
 
-def others(run: RunBook, i: int) -> tuple[int, ...]:
+def others(run: RunBook, i: int, nodes: Mapping[str, NodeBook]) -> tuple[int, ...]:
     """The alternatives of function i, but the present one, that some node can run.
 
-    Where it may not leave its node, or shares it, those that this can run.
+    One that is there or expected. Where the function may not leave its node, or shares
+    it, those that this can run.
     """
     if run.outline is None or not run.spec.option:
         return ()
@@ -22,15 +26,21 @@ def others(run: RunBook, i: int) -> tuple[int, ...]:
     stays = i in run.pinned or i in run.bound or len(run.spec.group.get(i, ())) > 1
     out = []
     for k, need in enumerate(classes):
-        names = run.able_as(need)
+        names = {name for name in run.able_as(need) if is_due(nodes, name)}
         if k != run.option(i) and (run.node[i] in names if stays else names):
             out.append(k)
     return tuple(out)
 
 
-def change(run: RunBook, i: int, decision: Again) -> None:
-    """Let function i claim more from its next attempt on, or run as another variant."""
-    if decision.option is not None:
+def change(
+    run: RunBook, i: int, decision: Again, nodes: Mapping[str, NodeBook]
+) -> None:
+    """Let function i claim more from its next attempt on, or run as another variant.
+
+    Unless the nodes that could run that are gone since it was decided.
+    """
+    if decision.option in others(run, i, nodes):
+        assert decision.option is not None
         run.switching[i] = decision.option
     if decision.memory is not None:
         run.claim_memory({i: decision.memory})

@@ -7,6 +7,7 @@ import pytest
 from handout_dask.dispatch import Dispatcher
 from handout_dask.function import Function
 from handout_dask.graph import Graph
+from handout_dask.moving import find_able
 from handout_dask.node import Node
 from handout_dask.outline import Outline
 from handout_dask.recovery import Recovery
@@ -102,9 +103,41 @@ def books(**about):
 
 
 def test_only_alternatives_that_a_node_can_run_are_others():
-    assert others(books()[1], 0) == (1,)
-    assert others(books(pinned=frozenset({0}))[1], 0) == ()
-    assert others(books(outline=None, option=())[1], 0) == ()
+    made, run = books()
+    assert others(run, 0, made.nodes) == (1,)
+    made.lose_node("cpu")  # and nobody expects it back
+    assert others(run, 0, made.nodes) == ()
+    made, run = books(pinned=frozenset({0}))
+    assert others(run, 0, made.nodes) == ()
+    made, run = books(outline=None, option=())
+    assert others(run, 0, made.nodes) == ()
+
+
+def test_it_does_not_switch_to_what_no_node_can_run_any_more():
+    made, run = books()
+    decision = Again(("r", 0), 1.0, "", Attempt(1, "gpu", 0.0, 1.0), option=1)
+    made.lose_node("cpu")
+    change(run, 0, decision, made.nodes)
+    assert not run.switching
+
+
+def test_a_plan_made_before_does_not_put_it_back_where_it_can_not_run():
+    made, run = books()
+    decision = Again(("r", 0), 1.0, "", Attempt(1, "gpu", 0.0, 1.0), option=1)
+    change(run, 0, decision, made.nodes)
+    run.put(0)
+    find_able(run, 0, made.nodes, made.runs)
+    assert run.node == ["cpu"]
+    assert run.replace(["gpu"], [0.0], [0.1], [0.0], [0], made.is_due) == []
+    assert run.node == ["cpu"]
+
+
+def test_what_was_not_switched_stays_where_it_was_planned():
+    made, run = books()
+    run.able(0).clear()
+    run.able(0).add("cpu")  # its node came back with less
+    find_able(run, 0, made.nodes, made.runs)
+    assert run.node == ["gpu"]
 
 
 def test_another_alternative_is_claimed_on_a_node_that_can_run_it():
@@ -114,12 +147,12 @@ def test_another_alternative_is_claimed_on_a_node_that_can_run_it():
     assert [send.i for send in made.next("gpu", near)] == [0]
     made.resting.rest(("r", 0), 1.0, "it ran out of memory")
     decision = Again(("r", 0), 1.0, "", Attempt(1, "gpu", 0.0, 1.0), option=1)
-    change(run, 0, decision)
+    change(run, 0, decision, made.nodes)
     assert (run.option(0), run.demand(0)["gpu_memory"]) == (0, 100)  # it has it yet
     made.waiting("r", 0)
     assert made.resting.wake(("r", 0))
     made.ready("r", 0)
-    assert (run.node[0], run.option(0), others(run, 0)) == ("cpu", 1, (0,))
+    assert (run.node[0], run.option(0), others(run, 0, made.nodes)) == ("cpu", 1, (0,))
     assert run.demand(0) == {"cpu": 1.0, "memory": 300}
     assert run.seconds(0) == pytest.approx(0.9)
     assert [send.i for send in made.next("gpu", near)] == []

@@ -51,9 +51,9 @@ class Absences:
             return None
         with _lock:
             hears = getattr(cluster, HEARS)
-            found = hears.__self__
+            found = getattr(hears, "__self__", None)
             if not isinstance(found, cls):
-                if hears.__func__ is not getattr(SpecCluster, HEARS):
+                if getattr(hears, "__func__", None) is not getattr(SpecCluster, HEARS):
                     return None  # it knows better
                 found = cls(cluster)
                 setattr(cluster, HEARS, found.hear)

@@ -164,7 +164,7 @@ def lower(
         )
         own = own_process or not (spec.limit is None and spec.timeout is None)
         if node is not None and len(function.alternatives) > 1:
-            others = _variants(function, chosen, freeze, enforce_memory and own)
+            others = _variants(function, chosen, freeze, enforce_memory, own)
             spec = spec._replace(variants=others)
         layout.add(function, Task(keys[i], call, spec, *refs), own)
     cut_keys = []
@@ -186,11 +186,12 @@ def _held_to(cost: Any, enforced: bool) -> tuple[float | None, Grant | None]:
 
 
 def _variants(
-    function: Function, chosen: int, freeze: Freezer, enforced: bool
+    function: Function, chosen: int, freeze: Freezer, enforced: bool, own: bool
 ) -> tuple[Variant | None, ...]:
     """What differs in the other cost alternatives; None is the chosen one.
 
-    All run in the kind of process that the chosen one does.
+    All run in the kind of process that the chosen one does, `own` or the node's, where
+    nothing is held to its limit.
     """
     out: list[Variant | None] = []
     for k, cost in enumerate(function.alternatives):
@@ -200,7 +201,8 @@ def _variants(
         code = b""  # it tells when it is to run
         with suppress(GraphError):
             code = freeze.code(function, function.variant(k))
-        out.append(Variant(code, *_held_to(cost, enforced)))
+        limit, grant = _held_to(cost, enforced)
+        out.append(Variant(code, limit if own else None, grant))
     return tuple(out)
 
 

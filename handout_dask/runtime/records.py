@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import time
 from typing import Any
 
@@ -107,7 +108,8 @@ class LiveRun:
 
     def message(self) -> dict[str, Any] | None:
         """The records since the last message, if any."""
-        self.see()
+        with suppress(Exception):  # pages are not worth a run
+            self.see()
         if not self._records and not self.replans and self.begun == self._told:
             return None
         self._told = self.begun

@@ -244,7 +244,7 @@ class Recovering(SchedulerPlugin):
             claim.get(GPU_MEMORY, 0.0),
             max((node.capacity(GPU_MEMORY) for node in able), default=0.0),
             book.option(i) if run.spec.option else 0,
-            variants.others(book, i),
+            variants.others(book, i, self._books.nodes),
         )
 
     # ------------------------------------------------------------------ nodes that die
@@ -349,7 +349,7 @@ class Recovering(SchedulerPlugin):
             resting.loners[member] = None
         else:
             resting.loners.pop(member, None)
-        variants.change(self._runs[token].book, i, decision)
+        variants.change(self._runs[token].book, i, decision, self._books.nodes)
         if decision.avoid:
             resting.shun(member, decision.avoid)
 

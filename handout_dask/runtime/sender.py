@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 PARKED = {"handout://parked"}
 UNSUSPECTED = -1  # one death, and Dask's allowance of no death at all is not exceeded
+NOTES = (ANNOUNCE, ATTEMPT, VARIANT, ALLOWED, ALLOWED_GPU)  # of one attempt each
 
 
 class Sender:
@@ -150,8 +151,9 @@ class Sender:
         task.worker_restrictions = {address}
         self._sequence += 1
         task.priority = (task.priority[0] + tier, 0, self._sequence)
-        if notes:
-            task.annotations = {**(task.annotations or {}), **notes}
+        if notes is not None:  # nothing of its attempts before stays
+            kept = {k: v for k, v in (task.annotations or {}).items() if k not in NOTES}
+            task.annotations = {**kept, **notes}
 
     def _aim_cut(self, key: Any) -> bool:
         """Bind the cutting of an element to where the whole is, before functions."""

@@ -47,6 +47,27 @@ def test_it_runs_as_each_other_alternative_until_one_has_room(executor):
     assert run["free"][1] == len(tries) > 2
 
 
+def much():
+    return "much", len(bytearray(b"x") * (350 * 10**6))
+
+
+@pytest.mark.slow
+def test_it_may_take_what_the_other_alternative_declares():
+    nodes = [
+        Node("a", {"cpu": 1, "memory": 300}),
+        Node("b", {"cpu": 1, "memory": 900, "camera": 1}),
+    ]
+    costs = [
+        {"cpu_time": 10, "memory": 150, "code": big},
+        {"cpu_time": 20, "memory": 700, "camera": 1, "code": much},
+    ]
+    with hd.Executor(nodes=nodes, enforce_memory=True) as executor:
+        run = executor.submit(Graph([Function("f", [], None, cost=costs)])).wait(LIMIT)
+        assert run["f"][0] == "much"
+        assert len(run.spans) > 1
+        assert not run.report().overuse or run.report().overuse[0].measured > 350
+
+
 def test_it_fails_where_none_has_room_and_says_what_was_tried(executor, caught):
     costs = [{**cost, "code": big} for cost in COSTS]
     run = executor.submit(Graph([Function("f", [], None, cost=costs)])).wait(LIMIT)
