@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from handout_dask.events import DONE, OUTCOMES
+from handout_dask.printable import JOINER
 
 MOST = 80  # characters of an id, of a node's or a function's name
 MOST_ERROR = 400  # characters of what went wrong
@@ -27,7 +28,7 @@ def short(text: Any, most: int = MOST) -> str:
     cut = whole[: most - 1] + "…" if len(whole) > most else whole
     if cut.isprintable():
         return cut
-    return "".join(char if char.isprintable() else " " for char in cut)
+    return "".join(x if x.isprintable() or x == JOINER else " " for x in cut)
 
 
 @dataclass(frozen=True, eq=False)

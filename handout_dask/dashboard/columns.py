@@ -201,7 +201,9 @@ def headline(picture: Picture) -> str:
     else:
         now += f", planned {seconds(picture.makespan)}"
         now += f", expected {seconds(picture.expected)}"
-    parts.append(f"{now} ({lateness(picture)})")
+    if picture.status in ("done", "running", "pending"):  # of others it says nothing
+        now += f" ({lateness(picture)})"
+    parts.append(now)
     if picture.money or picture.planned_money:
         money = f"money {picture.money:.4g}, planned {picture.planned_money:.4g}"
         parts.append(money)

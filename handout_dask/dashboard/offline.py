@@ -246,7 +246,8 @@ def _failures(picture: Picture) -> list[Html]:
 def _functions(report: Report) -> list[Html]:
     rows = [
         (
-            row.function, f"{row.node} ({row.planned_node})" if row.moved else row.node,
+            printable(row.function, 40),
+            f"{row.node} ({row.planned_node})" if row.moved else row.node,
             seconds(row.duration or 0.0), seconds(row.planned_duration),
             seconds(row.lateness or 0.0), f"{row.attempts}",
             "" if row.peak_mb is None else f"{row.peak_mb:,.4g} MB",

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any
 
 from bokeh.layouts import column, row
-from bokeh.models import Select, TabPanel, Tabs
+from bokeh.models import InlineStyleSheet, Select, TabPanel, Tabs
 
 from handout_dask.dashboard.columns import headline
 from handout_dask.dashboard.graphpage import GraphPart
@@ -33,6 +33,7 @@ OFTEN = 1.0  # s after which it is at the earliest
 SHARE = 0.02  # of the scheduler's time that renewing all pages may take
 SELDOM = 3.0  # s; that seldom they are renewed at most
 HEADER = 44  # px
+BELOW = "@media (max-width: 1020px) { :host { padding-top: 46px; } }"
 LATEST = ""  # what is chosen: the latest run, whichever that is
 NOTHING = (
     "No run yet. When an Executor submits a graph, its plan is shown here, and what "
@@ -82,13 +83,13 @@ class Pages:
         """What all pages draw of a run alike; None if it is not yet made."""
         made = self._scenes.get(picture.name)
         if made is None:
+            if not self.pictures.is_live:
+                return None
             known = {run.name for run in self.pictures.runs()}
             for name in self._scenes.keys() - known:
                 del self._scenes[name]
             made = self._scenes[picture.name] = self._pool.submit(Scene, picture)
-        if not made.done():
-            return None
-        return made.result()
+        return made.result() if made.done() and not made.cancelled() else None
 
     def stop(self) -> None:
         """Nothing changes any more; pages that are open say so."""
@@ -127,7 +128,10 @@ class Page:
             body = self._tabs = Tabs(tabs=panels, sizing_mode="stretch_both")
             self._tabs.on_change("active", lambda attr, old, new: self._renew())
         doc.title = "Dask: Handout"
-        doc.add_root(column(head, body, sizing_mode="stretch_both"))
+        root = column(head, body, sizing_mode="stretch_both")
+        if len(kinds) > 1:  # below Dask's bar, which may have a second line
+            root.stylesheets = [InlineStyleSheet(css=BELOW)]
+        doc.add_root(root)
         self._timer = doc.add_periodic_callback(self._tick, TICK)
         self._renew()
 
@@ -173,8 +177,13 @@ class Page:
         picture = pictures.picture(name)
         scene = None if picture is None else self._pages.scene(picture)
         if picture is None or scene is None:
-            self._say(MAKING.format(name=name) if pictures.is_live else GONE)
-            return False
+            if pictures.is_live:
+                self._say(MAKING.format(name=name))
+                return False
+            self._say(GONE)
+            part.clear()
+            self._shown.pop(active, None)
+            return True
         self._say(f"{'' if pictures.is_live else f'{GONE}  '}{headline(picture)}")
         if self._shown.get(active) != name:
             part.begin(scene, picture)

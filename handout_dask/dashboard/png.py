@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from handout_dask.errors import HandoutError
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PATIENCE = 60.0  # s that a browser may take
 SCALE = 2  # pixels for each px of the drawing
+FRAME = 200  # px that a window may be higher than what it shows; 87 in Chromium 156
 
 
 def png_of(svg: str, width: float, height: float) -> bytes:
@@ -56,7 +58,7 @@ def _by_browser(svg: str, width: float, height: float) -> bytes | None:
         command = [
             found, "--headless", "--disable-gpu", "--hide-scrollbars",
             f"--user-data-dir={folder}/profile", f"--force-device-scale-factor={SCALE}",
-            f"--window-size={int(width) + 1},{int(height) + 1}",
+            f"--window-size={int(width) + 1},{int(height) + 1 + FRAME}",
             f"--screenshot={image}", page.as_uri(),
         ]  # fmt: skip
         if hasattr(os, "geteuid") and os.geteuid() == 0:  # else it refuses to start
@@ -68,4 +70,13 @@ def _by_browser(svg: str, width: float, height: float) -> bytes | None:
         if not image.exists():
             said = done.stderr.decode(errors="replace").strip()[-300:]
             raise HandoutError(f"{found} makes no PNG: {said}")
-        return image.read_bytes()
+        return _cropped(image, SCALE * (int(width) + 1), SCALE * (int(height) + 1))
+
+
+def _cropped(image: Path, width: int, height: int) -> bytes:
+    from PIL import Image  # Bokeh needs it too
+
+    made = io.BytesIO()
+    with Image.open(image) as shot:
+        shot.crop((0, 0, width, height)).save(made, "PNG")
+    return made.getvalue()

@@ -40,6 +40,7 @@ from handout_dask.node import Cluster, Node
 from handout_dask.outline import Outline
 from handout_dask.picture import Picture
 from handout_dask.plans import Plan
+from handout_dask.printable import printable
 from handout_dask.provenance import counts_text
 from handout_dask.report import Report
 
@@ -240,7 +241,7 @@ def run_facts(picture: Picture, name: str) -> list[tuple[object, object]]:
     """How a run stands, against its plan: names and values."""
     late = picture.late
     took = f"{seconds(picture.now)}, planned {seconds(picture.makespan)}"
-    if picture.is_over and picture.makespan > 0:
+    if picture.status == "done" and picture.makespan > 0:
         word = "later" if late >= 0 else "earlier"
         took += f" ({seconds(abs(late))} {word})"
     money = f"{money_of(picture.money)}, planned {money_of(picture.planned_money)}"
@@ -263,7 +264,13 @@ def run_facts(picture: Picture, name: str) -> list[tuple[object, object]]:
 
 def _failures(picture: Picture) -> Html:
     rows = [
-        (row.function, row.node, f"{row.attempt}", seconds(row.when), row.cause)
+        (
+            printable(row.function, 40),
+            row.node,
+            f"{row.attempt}",
+            seconds(row.when),
+            printable(row.cause, 80),
+        )
         for row in picture.failures
     ]
     head = ("failed", "on", "attempt", "after", "cause")

@@ -20,7 +20,7 @@ from handout_dask.showing import Pictures
 
 WAITS = 15  # functions that are told for what they wait
 FAILURES = 50
-PROGRESS = 10  # characters of a bar
+PROGRESS = 8  # characters of a bar
 
 RUNS = (
     ("run", "run", 190, None), ("graph", "graph", 150, None),

@@ -148,11 +148,13 @@ class Viewing:
                 for token, _ in node.running
             )
         now = self._now(viewed)
-        ready = viewed.base is not None and viewed.base.done()
-        base = viewed.base.result() if ready and viewed.base is not None else None
+        made = viewed.base
+        base = made.result() if made is not None and _is_ready(made) else None
+        failed = {i for i, state in enumerate(book.state) if state == FAILED}
+        failed -= seen.blocked
         return Summary(
             run.spec.token, short(outline.title or ""), self._status(viewed),
-            len(book.state), book.state.count(DONE), running, book.state.count(FAILED),
+            len(book.state), book.state.count(DONE), running, len(failed),
             seen.retries, now, max(run.spec.end, default=0.0),
             self._expected(viewed, now), self._money(viewed, {}, now),
             float("nan") if base is None else base.planned_money,
@@ -167,8 +169,10 @@ class Viewing:
         if viewed.last is not None and now - viewed.last_at < FRESH:
             return viewed.last
         if viewed.base is None:
+            if not self.is_live:
+                return None
             viewed.base = self._begin(viewed.run)
-        if not viewed.base.done() or viewed.base.exception() is not None:
+        if not _is_ready(viewed.base):
             return None
         viewed.last, viewed.last_at = self._drawn(viewed, viewed.base.result()), now
         return viewed.last
@@ -278,6 +282,9 @@ class Viewing:
         ended, over = viewed.run.seen.ended, viewed.over
         if ended is None and over is None:
             return time() - viewed.run.since
+        log = viewed.run.seen.log
+        if ended is not None and len(log):  # as reports have it
+            return float(log.spans().end.max())
         return min(x for x in (ended, over) if x is not None)
 
     def _expected(self, viewed: Viewed, now: float) -> float:
@@ -342,3 +349,8 @@ def _base(run: LiveRun, cluster: Cluster, nodes: list[Node]) -> Picture:
 def _complain(made: Future[Any]) -> None:
     if not made.cancelled() and made.exception() is not None:
         logger.error("A run can't be shown", exc_info=made.exception())
+
+
+def _is_ready(made: Future[Picture]) -> bool:
+    """Whether there is something to take."""
+    return made.done() and not made.cancelled() and made.exception() is None

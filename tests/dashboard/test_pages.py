@@ -167,8 +167,14 @@ def test_the_bar_leads_to_the_page_which_says_when_the_last_executor_leaves(open
         Client(own) as client, opened() as page,
     ):  # fmt: skip
         with hd.Executor(client) as executor:
+            executor.execute(Graph([Function("b", code=int), Function("c", code=int)]))
             executor.execute(Graph([Function("a", code=int)]))
             page.page.goto(f"http://127.0.0.1:{own.scheduler.http_server.port}/status")
             page.page.get_by_role("link", name="Handout", exact=True).click()
             page.says("1 of 1 functions done")
         page.says("The last executor has left").says("1 of 1 functions done")
+        page.page.locator("select").select_option(index=2)  # never looked at before
+        page.page.get_by_text("functions done").wait_for(state="detached")
+        page.page.get_by_text("Graph", exact=True).last.click()
+        page.says("The last executor has left")
+        assert page.page.get_by_text("be renewed").count() == 0
