@@ -262,7 +262,10 @@ def remote(network):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["both", "out", "in"])
+@pytest.mark.parametrize(
+    "how",
+    ["both", *(pytest.param(how, marks=pytest.mark.stress) for how in ("out", "in"))],
+)
 def test_who_is_cut_off_is_given_up_and_returns_when_healed(
     remote, network, hosts, counts, how
 ):
@@ -279,7 +282,7 @@ def test_who_is_cut_off_is_given_up_and_returns_when_healed(
     assert _gone(network, pid)
 
 
-@pytest.mark.slow
+@pytest.mark.stress
 def test_who_was_cut_off_for_longer_than_tcp_waits_returns(
     remote, network, hosts, counts
 ):

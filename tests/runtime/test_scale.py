@@ -53,6 +53,7 @@ def test_a_fan_out_of_ten_thousand(executor):
 
 
 @pytest.mark.slow
+@pytest.mark.stress
 def test_elements_for_ten_thousand_readers(executor):
     def make():
         readers = [Function(k, [("all", k)], lambda x: x) for k in range(MANY)]
@@ -63,6 +64,7 @@ def test_elements_for_ten_thousand_readers(executor):
 
 
 @pytest.mark.slow
+@pytest.mark.stress
 def test_a_chain_of_ten_thousand(executor):
     def make():
         links = [Function(k, [k - 1], lambda x: x + 1) for k in range(1, MANY)]
