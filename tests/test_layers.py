@@ -23,7 +23,7 @@ RINGS = {
         {"core", "allocators"},
         {"numpy", "psutil", "pynvml", "cupy", "fsspec", "cloudpickle", "tblib"} | DASK,
     ),
-    "dashboard": ({"core"}, {"numpy", "bokeh"} | DASK),
+    "dashboard": ({"core"}, {"numpy", "bokeh", "PIL"} | DASK),
 }
 ANYTHING = {"__init__", "cli"}
 
@@ -63,7 +63,7 @@ ORDER_IN = {
         "replanner", "filling", "refusing", "lingering", "clocks", "barring",
         "recovering", "renewing", "speculating", "observing", "watching", "elastic",
         "submission", "explaining", "parting", "guarding", "follower",
-        "overview", "viewing", "plugin", "securing",
+        "overview", "lookout", "viewing", "plugin", "securing",
         "janitor", "ward", "supervised", "isolated", "node_process", "launching",
         "node_cluster", "fleet", "adopting", "supervisor", "client", "absences",
         "connection",

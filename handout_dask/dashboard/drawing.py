@@ -53,22 +53,28 @@ class Drawing:
         Raises
         ------
         HandoutError
-            If the name says something else, or nothing is there that makes a PNG.
+            If the name says something else, it can't be written there, or nothing is
+            there that makes a PNG.
         """
         suffix = Path(path).suffix.lower()
-        if suffix == ".svg":
-            Path(path).write_text(self.svg, encoding="utf-8")
-        elif suffix == ".html":
-            Path(path).write_text(self._page(), encoding="utf-8")
-        elif suffix == ".png":
-            from handout_dask.dashboard.png import png_of
-
-            Path(path).write_bytes(png_of(self.svg, self.width, self.height))
-        else:
+        if suffix not in FORMATS:
             raise HandoutError(
                 f"a drawing can't be written as {str(path)!r}; its name may end in "
                 + ", ".join(FORMATS)
             )
+        try:
+            Path(path).write_bytes(self._as(suffix))
+        except OSError as error:
+            raise HandoutError(
+                f"a drawing can't be written to {str(path)!r}: {error.strerror}"
+            ) from error
+
+    def _as(self, suffix: str) -> bytes:
+        if suffix == ".png":
+            from handout_dask.dashboard.png import png_of
+
+            return png_of(self.svg, self.width, self.height)
+        return (self.svg if suffix == ".svg" else self._page()).encode()
 
     def _repr_html_(self) -> str:
         return str(image(self.svg, self.alt, self.width))

@@ -132,6 +132,8 @@ def _dots(shape: Shape) -> Svg:
     bold: list[str] = []
     for u, v in zip(shape.source.tolist(), shape.target.tolist(), strict=True):
         told = move(x[u], y[u]) + line(x[v], y[v])
+        if x[v] < x[u]:  # of a ring of groups: beside the edge that goes forth
+            told = curve(x[u], y[u], x[v], y[v], 1.4 * dy)
         (bold if shape.critical[u] and shape.critical[v] else plain).append(told)
     many = len(plain) > 400
     svg.path(plain, FAINT, 0.6 if many else 0.8, 0.35 if many else 0.6)

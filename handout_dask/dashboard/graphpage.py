@@ -30,6 +30,7 @@ RINGS = (  # of nodes, if they are not more; none is like the colour of a state
     "#14365c", "#e36b00", "#00c2c7", "#7b2d8b", "#e3007b", "#5d4037", "#0277d6",
     "#ffd000", "#000000", "#a6c800",
 )  # fmt: skip
+ROWS = 13  # of vertices below each other; of more there is no room for names
 FEW = 200  # changes that are sent one by one
 COLOURS = [STATE_COLOURS[name] for name in STATES]
 
@@ -123,7 +124,7 @@ class GraphPart(Part):
             "width": np.where(on_path, 2.0, 1.0).astype(np.float32),
             "colour": [CRITICAL if on else "#a5adb8" for on in on_path.tolist()],
         }
-        shown = range(k if k <= LABELS else 0)
+        shown = range(k if k <= LABELS and high < ROWS else 0)  # names need room
         self._names.data = {
             "x": at.x[: len(shown)].astype(np.float32),
             "y": at.y[: len(shown)].astype(np.float32),
@@ -183,7 +184,7 @@ class GraphPart(Part):
             ],
             "about": [*zip(changed.tolist(), about, strict=True)],
         }
-        if at.is_folded and len(at.count) <= LABELS:
+        if at.is_folded and self._names.data["text"]:
             texts = self._texts(scene)
             rows = [(v, texts[v]) for v in changed.tolist()]
             self._names.patch({"text": rows})

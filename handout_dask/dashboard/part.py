@@ -117,7 +117,7 @@ def above(on: figure, legend: Any) -> None:
 
 def line_of_text(text: str = "", **more: Any) -> Div:
     """Text, be it a user's, as a line that may be broken."""
-    return Div(text=text, render_as_text=True, **more)
+    return Div(text=text, render_as_text=True, disable_math=True, **more)
 
 
 class Reach:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from bokeh.models import FixedTicker, Range1d, Span
+from bokeh.models import FixedTicker, PlainText, Range1d, Span
 from bokeh.transform import linear_cmap
 
 from handout_dask.dashboard.columns import RUNNING, about_span, crossings, kinds_of
@@ -168,7 +168,7 @@ class PlanPart(Part):
         axis = self.root.yaxis[0]
         axis.ticker = FixedTicker(ticks=at)
         axis.major_label_overrides = {
-            y: short(picture.nodes[j], CHARACTERS)
+            y: PlainText(text=short(picture.nodes[j], CHARACTERS))
             for y, j in zip(at, shown, strict=True)
         }
         axis.major_tick_line_color = None

@@ -12,8 +12,11 @@ from bokeh.models import (
     DataTable,
     FixedTicker,
     NumberFormatter,
+    PlainText,
     Range1d,
+    StringFormatter,
     TableColumn,
+    Title,
 )
 
 from handout_dask.dashboard.columns import measured
@@ -42,16 +45,16 @@ FIRST = ("cpu", "memory", "gpus", "gpu_memory")
 HEIGHT, MOST, LEAST, ALL = 84, 26, 13, 190  # px of a chart, and more for each node
 FULL = 0.86  # of its row that a node fills when all is taken
 COLUMNS = (
-    ("name", "functions named", None),
-    ("done", "done", "0,0"),
-    ("total", "of", "0,0"),
-    ("planned", "planned [s]", "0,0.000"),
-    ("took", "took [s]", "0,0.000"),
-    ("cpu", "CPU time [s]", "0,0.000"),
-    ("declared", "memory decl. [MB]", "0,0.0"),
-    ("peak", "memory peak [MB]", "0,0.0"),
-    ("size", "result decl. [MB]", "0,0.00"),
-    ("result", "result [MB]", "0,0.00"),
+    ("name", "functions named", 140, None),
+    ("done", "done", 60, "0,0"),
+    ("total", "of", 60, "0,0"),
+    ("planned", "planned [s]", 96, "0,0.000"),
+    ("took", "took [s]", 84, "0,0.000"),
+    ("cpu", "CPU time [s]", 100, "0,0.000"),
+    ("declared", "declared [MB]", 108, "0,0.0"),
+    ("peak", "peak [MB]", 86, "0,0.0"),
+    ("size", "result decl. [MB]", 130, "0,0.00"),
+    ("result", "result [MB]", 96, "0,0.00"),
 )  # fmt: skip
 
 
@@ -73,7 +76,9 @@ class Chart:
             f"handout-resource-{r}", x_range=x.range, y_range=Range1d(float(k), 0.0),
             height=HEIGHT + k * int(np.clip(ALL / max(k, 1), LEAST, MOST)),
             sizing_mode="stretch_width", min_height=0,
-            title=f"{short(resource)}{f' [{unit}]' if unit else ''} over time [s]",
+            title=Title(text=PlainText(
+                text=f"{short(resource)}{f' [{unit}]' if unit else ''} over time [s]"
+            )),
         )  # fmt: skip
         lines = source(f"capacity-{r}", "y base right")
         lines.data = {
@@ -98,7 +103,10 @@ class Chart:
         )  # fmt: skip
         above(fig, fig.legend[0])
         fig.yaxis[0].ticker = FixedTicker(ticks=[j + 0.55 for j in range(k)])
-        names = {j + 0.55: _called(samples, row, r) for j, row in enumerate(self._rows)}
+        names = {
+            j + 0.55: PlainText(text=_called(samples, row, r))
+            for j, row in enumerate(self._rows)
+        }
         fig.yaxis[0].major_label_overrides = names
         fig.yaxis[0].major_tick_line_color = None
         tell(
@@ -118,13 +126,19 @@ class Chart:
         empty(self._data)
         return True
 
-    def update(self, samples: Samples, now: float) -> None:
-        """Show what was seen since the last look; each sample until the next one."""
-        count = max(len(samples.time) - 1, 0)  # the last has no end yet
+    def update(self, samples: Samples, end: float | None) -> None:
+        """Show what was seen since the last look; each sample until the next one.
+
+        The last stands until `end`; it is not shown yet if there is none.
+        """
+        time = samples.time
+        if end is not None:
+            time = np.append(time, max(end, time[-1]))
+        count = max(len(time) - 1, 0)
         since, self._sent = self._sent, max(count, self._sent)
         if count <= since:
             return
-        left, right = samples.time[since:count], samples.time[since + 1 : count + 1]
+        left, right = time[since:count], time[since + 1 : count + 1]
         k, s, r = len(self._rows), count - since, self._r
         holds = samples.claimed[since:count, self._rows, r]
         uses = samples.observed[since:count, self._rows, r]
@@ -153,19 +167,17 @@ class ResourcesPart(Part):
         self._charts: dict[str, Chart] = {}
         self._version = -1
         self._table = ColumnDataSource(
-            {name: [] for name, _, _ in COLUMNS}, name="handout-measured-rows"
+            {name: [] for name, *_ in COLUMNS}, name="handout-measured-rows"
         )
         self._told: dict[str, Any] = {}
         columns = [
-            TableColumn(field=name, title=title, width=200 if how is None else 90)
-            if how is None
-            else TableColumn(
-                field=name, title=title, width=118,
-                formatter=NumberFormatter(
+            TableColumn(
+                field=name, title=title, width=width,
+                formatter=StringFormatter() if how is None else NumberFormatter(
                     format=how, text_align="right", nan_format="-"
                 ),
             )
-            for name, title, how in COLUMNS
+            for name, title, width, how in COLUMNS
         ]  # fmt: skip
         table = DataTable(
             name="handout-measured", source=self._table, columns=columns, height=260,
@@ -197,7 +209,7 @@ class ResourcesPart(Part):
                 self._version = samples.version
                 self._renew(samples, picture.nodes)
             for chart in self._charts.values():
-                chart.update(samples, picture.now)
+                chart.update(samples, picture.now if picture.is_over else None)
         told = measured(picture, ROWS)
         if told != self._told:
             self._told = told

@@ -26,11 +26,11 @@ RUNS = (
     ("run", "run", 190, None), ("graph", "graph", 150, None),
     ("status", "status", 80, None), ("progress", "progress", 120, None),
     ("done", "done", 60, "0,0"), ("functions", "of", 60, "0,0"),
-    ("running", "running", 60, "0,0"), ("failed", "failed", 60, "0,0"),
-    ("retries", "retries", 60, "0,0"), ("now", "time [s]", 80, "0,0.0"),
-    ("makespan", "planned [s]", 80, "0,0.0"),
-    ("expected", "expected [s]", 85, "0,0.0"), ("money", "money", 80, "0,0.0000"),
-    ("planned_money", "planned money", 95, "0,0.0000"),
+    ("running", "running", 70, "0,0"), ("failed", "failed", 64, "0,0"),
+    ("retries", "retries", 64, "0,0"), ("now", "time [s]", 80, "0,0.0"),
+    ("makespan", "planned [s]", 92, "0,0.0"),
+    ("expected", "expected [s]", 98, "0,0.0"), ("money", "money", 80, "0,0.0000"),
+    ("planned_money", "planned money", 118, "0,0.0000"),
 )  # fmt: skip
 WAITING = (
     ("function", "function", 200, None),
@@ -38,7 +38,7 @@ WAITING = (
 )
 FAILED = (
     ("function", "function", 260, None), ("node", "node", 110, None),
-    ("when", "at [s]", 80, "0,0.000"), ("attempt", "attempt", 60, "0,0"),
+    ("when", "at [s]", 80, "0,0.000"), ("attempt", "attempt", 72, "0,0"),
     ("what", "what", 150, None), ("cause", "cause", 800, None),
 )  # fmt: skip
 

@@ -27,7 +27,6 @@ A document has these keys; times are seconds since the run began, sizes MB:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -45,6 +44,7 @@ from handout_dask.problem import NETWORKS, Problem
 from handout_dask.report import Report
 
 FORMAT, VERSION = "handout run", 1
+MOST = 1e15  # of any number in a document; beyond it sums are not what they seem
 COUNTS, FLAGS = ("nbytes", "bytes_in"), ("peak_exact", "peak_alone")
 MEASURES = (*COUNTS, "cpu_seconds", "peak_mb", "gpu_peak_mb", "gpu_seconds")
 
@@ -268,12 +268,14 @@ def _text(value: Any) -> str:
 def _number(value: Any, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise GraphError(f"{what} {value!r} must be a number")
-    if not math.isfinite(value):
+    if value != value or abs(value) == float("inf"):
         raise GraphError(f"{what} {value!r} must be finite")
+    if abs(value) > MOST:
+        raise GraphError(f"{what} {value!r} must be from {-MOST:g} to {MOST:g}")
     return float(value)
 
 
 def _whole(value: Any, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise GraphError(f"{what} {value!r} must be a whole number")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST:
+        raise GraphError(f"{what} {value!r} must be a whole number up to {MOST:g}")
     return value

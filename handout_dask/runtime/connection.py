@@ -169,10 +169,12 @@ class Connection:
         while True:  # another executor may be taking the plugin away just now
             await install(self.client)
             try:
-                await self.client.scheduler.handout_join(
+                joined = await self.client.scheduler.handout_join(
                     owner=self.id, client=self.client.id, declared=declared
                 )
-                break
+                if joined:  # Dask answers None where nobody answers (any more)
+                    break
+                raise HandoutError("the scheduler's plugin left while it was joined")
             except Exception:
                 if monotonic() > until or self.client.status != "running":
                     raise

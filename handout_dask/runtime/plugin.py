@@ -119,8 +119,7 @@ class HandoutPlugin(SchedulerPlugin):
         )  # fmt: skip
         self.watch = Watch(
             scheduler, self.dispatcher, self.runs, self.roster, self.sender,
-            self.replanner,
-            Speculator(
+            self.replanner, Speculator(
                 scheduler, self.dispatcher, self.runs, self.address, self._is_running,
                 self.inputs, self.sender, self.replanner,
             ),
@@ -154,14 +153,15 @@ class HandoutPlugin(SchedulerPlugin):
         await self.observer.stop()
         await take_probes(self.scheduler)
 
-    async def rpc_join(self, owner: str, client: str, declared: bytes) -> None:
-        """An executor begins to use this scheduler."""
+    async def rpc_join(self, owner: str, client: str, declared: bytes) -> bool:
+        """An executor begins to use this scheduler; True, that it was heard."""
         self.owners[owner] = client
         # The client's own subscription may be overtaken by what it asks for next.
         self.scheduler._broker.subscribe(f"{NAME}/{owner}", client)
         self.roster.declare(owner, pickle.loads(declared))
         self._look_at_workers()
         await self.observer.ready()
+        return True
 
     async def rpc_leave(self, owner: str) -> None:
         """An executor ends; the last one takes the plugin with it."""

@@ -144,7 +144,10 @@ class Run(Saving, Visualized):
         while not done() and not self._lost:
             self._changed.clear()
             try:
-                await asyncio.wait_for(self._changed.wait(), POLL)
+                # asyncio.wait_for would swallow a time-out of who waits for this one,
+                # if that comes in the same turn of the loop as a record (Python 3.11).
+                async with asyncio.timeout(POLL):
+                    await self._changed.wait()
                 silent = 0
             except TimeoutError:
                 silent += 1
@@ -193,7 +196,8 @@ class Run(Saving, Visualized):
 
     async def _wait(self, timeout: float | None = None) -> Run:
         try:
-            await asyncio.wait_for(self._until(lambda: not self._left), timeout)
+            async with asyncio.timeout(timeout):
+                await self._until(lambda: not self._left)
         except TimeoutError:
             raise TimeoutError(f"{self!r} did not end within {timeout} s") from None
         if self._lost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -91,7 +92,23 @@ def text_of(fault: Any) -> str | None:
             data = getattr(error, "data", error)
             found = pickle.loads(data) if isinstance(data, bytes) else data
             text = f"{type(found).__name__}: {found}"
-    return str(text or "it failed")
+    return told(str(text or "it failed"))
+
+
+def told(text: str) -> str:
+    """An exception as people write it, of its repr; as reports have it.
+
+    >>> told("ValueError('no')"), told("KeyError('k')"), told("E(1, 2)")
+    ('ValueError: no', "KeyError: 'k'", 'E(1, 2)')
+    """
+    found = re.fullmatch(r"(\w+)\((.*)\)", text, re.DOTALL)
+    if found is None:
+        return text
+    with suppress(Exception):
+        value = ast.literal_eval(found[2]) if found[2] else ""
+        if isinstance(value, str):
+            return f"{found[1]}: {found[2] if found[1] == 'KeyError' else value}"
+    return text
 
 
 def natural(name: str) -> tuple[Any, ...]:

@@ -57,6 +57,8 @@ class Sender:
     ----------
     began : callable
         ``began(run)``: the first function of a run was sent.
+    acted : callable
+        ``acted()``: nodes were looked at, and what was due was sent.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Sender:
         self._is_due = False
         self._sequence = 0
         self.began: Callable[[LiveRun], None] = lambda run: None
+        self.acted: Callable[[], None] = lambda: None
 
     def park(self, key: Any) -> None:
         """Let a task come to rest, until it is sent from here."""
@@ -135,6 +138,7 @@ class Sender:
                 self._runs[token].begun = True
                 self.began(self._runs[token])
             self._check(token, i, lingers=False)
+        self.acted()
 
     def _refuse(self, error: TrackerError) -> None:
         """Fail a function that a user's tracker can't be asked about."""

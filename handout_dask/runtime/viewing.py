@@ -26,10 +26,11 @@ from handout_dask.plans import Plan
 from handout_dask.problem import Problem
 from handout_dask.runtime.follower import STOPPED
 from handout_dask.runtime.inputs import Inputs
+from handout_dask.runtime.lookout import Lookout
 from handout_dask.runtime.overview import Overview
 from handout_dask.runtime.records import LiveRun
 from handout_dask.runtime.roster import Roster
-from handout_dask.samples import SampleLog
+from handout_dask.samples import Samples
 from handout_dask.showing import Summary
 from handout_dask.spanlog import MOST_ERROR, short
 from handout_dask.waiting import Asked
@@ -61,6 +62,7 @@ class Viewed:
         self.where_at = 0.0
         self.last: Picture | None = None
         self.last_at = 0.0
+        self.samples: Samples | None = None  # of one that is over
 
 
 class Viewing:
@@ -83,7 +85,13 @@ class Viewing:
         self._inputs: Inputs = host.inputs
         self._viewed: dict[str, Viewed] = {}  # in the order in which they were met
         self._pool = ThreadPoolExecutor(1, "handout-view")
-        self._samples = SampleLog()
+        self._lookout = Lookout(
+            self._dispatcher.tracker.snapshot,
+            self._is_busy,
+            self._keep,
+            host.scheduler.loop,
+        )
+        host.sender.acted = self._lookout.changed
         self.is_live = True
         host.follower.closed = self._closed
         self._timer = PeriodicCallback(self._look, TICK)
@@ -103,10 +111,20 @@ class Viewing:
 
     # ------------------------------------------------------------------- looking
     def _look(self) -> None:
-        """Note what nodes hold and use, while anything runs."""
         self._meet()
-        if any(run.book.left for run in self._runs.values()):
-            self._samples.add(time(), self._dispatcher.tracker.snapshot())
+        self._lookout.look()
+
+    def _is_busy(self) -> bool:
+        return any(run.book.left for run in self._runs.values())
+
+    def _keep(self) -> None:
+        """Keep what was seen of runs that have ended."""
+        self._meet()
+        for viewed in self._viewed.values():
+            ended = viewed.over is not None or viewed.run.seen.ended is not None
+            if ended and viewed.samples is None:
+                since, now = viewed.run.since, self._now(viewed)
+                viewed.samples = self._lookout.kept(since, since + now)
 
     def _meet(self) -> None:
         for token, run in self._runs.items():
@@ -122,6 +140,8 @@ class Viewing:
         viewed = self._viewed.setdefault(token, Viewed(run))
         viewed.over = time() - run.since
         viewed.last = None
+        self._lookout.look()
+        self._keep()
         ended = [v for v in self._viewed.values() if v.over is not None]
         functions = sum(len(v.run.spec.node) for v in ended)
         for old in ended[:-1]:
@@ -241,7 +261,7 @@ class Viewing:
             spans=seen.log.spans(),
             money=self._money(viewed, begun, now),
             replans=tuple(seen.replans),
-            samples=self._samples.samples(run.since, run.since + now),
+            samples=viewed.samples or self._lookout.samples(run.since, run.since + now),
         )
 
     def _states(self, viewed: Viewed) -> tuple[np.ndarray, dict[int, float]]:

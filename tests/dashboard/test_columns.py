@@ -196,7 +196,7 @@ def test_a_profile_counts_what_has_ended_once():
 
 def test_charts_stay_when_samples_are_thinned_out_and_show_them_all():
     log = SampleLog(most=10)
-    picture = run_of(plan_of(3))
+    picture = replace(run_of(plan_of(3)), status="running")
     scene, part = Scene(picture), PARTS[2]()
     part.begin(scene, picture)
     charts = []
@@ -209,6 +209,9 @@ def test_charts_stay_when_samples_are_thinned_out_and_show_them_all():
             left = np.asarray(charts[-1]._data.data["left"])
             assert left.tolist() == picture.samples.time[:-1].tolist()
     assert len({*charts}) == 1
+    part.update(scene, replace(picture, status="done", now=30.0), None)
+    right = np.asarray(charts[-1]._data.data["right"])
+    assert right.tolist() == [*picture.samples.time[1:], 30.0]
     for at in range(25, 34):  # of which some are kept
         log.add(at, {"n0": {"cpu": (2.0, 1.0, 0.5), "memory": (9.0, 1.0, None)}})
     part.update(scene, replace(picture, samples=log.samples(0.0)), None)

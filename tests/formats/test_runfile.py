@@ -142,6 +142,8 @@ def test_an_error_says_what_is_wrong(doc, why):
     ("change", "why"),
     [
         (lambda d: d["plan"].update(end=[float("nan")] * 3), "end nan must be finite"),
+        (lambda d: d["plan"].update(end=[1e308] * 3), "end 1e.308 must be from"),
+        (lambda d: d["spans"][0].update(attempt=10**30), "must be a whole number up"),
         (lambda d: d["plan"].update(end=[-1.0] * 3), "ends before it starts"),
         (lambda d: d["plan"].update(end=[1.0]), "1 x end of 3 functions"),
         (lambda d: d["spans"][0].update(function=9), "IndexError"),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import urllib.request
 
 import psutil
@@ -138,6 +139,17 @@ def test_the_last_executor_takes_the_plugin_with_it(cluster, client, until):
     third.close()
     until(client, lambda s: not s.tasks)
     assert _traces(cluster.scheduler) == before
+
+
+def test_an_executor_that_nobody_heard_joining_joins_again(cluster, client):
+    """As when the last one takes the plugin away just then."""
+    with hd.Executor(client):
+        handlers = cluster.scheduler.handlers
+        heard = handlers.pop("handout_join")
+        threading.Timer(0.5, handlers.__setitem__, ("handout_join", heard)).start()
+        with hd.Executor(client) as second:
+            assert second.id in cluster.scheduler.plugins["handout"].owners
+            assert second.execute(_graph())["b"] == 3
 
 
 def test_executors_may_come_and_go_at_once(cluster, client):

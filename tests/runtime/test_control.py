@@ -1,5 +1,6 @@
 """Runs under way: order and overlap, progress, waiting, cancelling, failures."""
 
+import asyncio
 import io
 import threading
 import time
@@ -9,6 +10,7 @@ import pytest
 
 import handout_dask as hd
 from handout_dask import Function, Graph
+from handout_dask.runtime.run import Run
 
 
 def _callers(call, names, **options):
@@ -323,3 +325,33 @@ def test_ignore_finishes_and_does_not_raise(executor, caught):
         run = ignoring.execute(graph)
         assert (run["b"], run.status) == (2, "failed")
         caught(ValueError, lambda: run["a"])
+
+
+class Waited:
+    """As much of a Run as its waiting needs, and nothing that ever ends it."""
+
+    _until, _wait = Run._until, Run._wait
+    _left, _lost = 1, ""
+
+    def __init__(self):
+        self._changed, self._client = asyncio.Event(), self
+        self.status = "running"
+
+    def _unheard(self):
+        return ""
+
+
+def test_a_wait_ends_though_a_record_and_a_look_come_in_the_same_moment(monkeypatch):
+    monkeypatch.setattr("handout_dask.runtime.run.POLL", 0.01)
+
+    async def main():
+        for _ in range(50):
+            run = Waited()
+            waits = asyncio.ensure_future(run._wait(0.01))
+            asyncio.get_running_loop().call_later(0.01, run._changed.set)
+            done, _ = await asyncio.wait({waits}, timeout=10)
+            assert done, "it waits for ever"
+            with pytest.raises(TimeoutError, match="did not end within"):
+                await waits
+
+    asyncio.run(main())

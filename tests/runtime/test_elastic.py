@@ -77,12 +77,13 @@ def test_dear_nodes_are_never_started_under_a_lax_deadline():
         assert held(run) == {"cheap"}
         report = run.report()
         assert report.money == report.held_money
-        assert report.money == pytest.approx(report.planned_money, rel=0.5)
+        assert report.money > report.planned_money / 2
         assert report.money < report.whole_money / 20
         assert "all held all the time" in str(report)
         assert report.as_dict()["holds"][0]["node"] == "cheap"
 
 
+@pytest.mark.slow  # alone on the machine: it is about how long functions take
 def test_dear_nodes_come_when_functions_take_longer_and_the_deadline_is_kept(until):
     graph = hd.Graph(
         [

@@ -207,6 +207,7 @@ def undeclared():
     return Graph([*functions, Function("end", [*TAKES], lambda *x: len(x))])
 
 
+@pytest.mark.slow  # alone on the machine: it is about how long functions take
 def test_the_second_plan_of_a_graph_knows_what_functions_take(executor):
     first = executor.plan(undeclared())
     assert first.guessed.all()
@@ -255,7 +256,7 @@ def test_what_all_functions_of_a_name_take_is_learned_of_those_that_are_declared
 def test_the_report_tells_plan_and_reality(executor, tmp_path):
     run = executor.execute(flat(6, 0.1, believed=0.05))
     report = run.report(tmp_path / "report.json")
-    assert report[0].duration == pytest.approx(0.1, abs=0.08)
+    assert report[0].duration >= 0.09
     assert report[0].planned_duration == pytest.approx(0.05, abs=0.03)
     assert report.makespan == run.makespan
     assert report.planned_makespan == run.plan.makespan
@@ -295,6 +296,7 @@ MARKET = hd.Cluster(
 )
 
 
+@pytest.mark.slow  # alone on the machine: it is about how long functions take
 @pytest.mark.parametrize(("slower", "nodes"), [(1, {"0"}), (3, {"0", "1"})])
 def test_a_deadline_is_kept_and_the_dear_node_is_used_only_for_that(
     client, slower, nodes
@@ -431,7 +433,7 @@ def check_attached(run):
     assert [(s.function, s.attempt, s.outcome) for s in run.spans] == [
         (id, 1, "done") for id in "abc"
     ]
-    assert run.report()["a"].duration == pytest.approx(0.05, abs=0.05)
+    assert run.report()["a"].duration >= 0.04
     assert run.report().done == 3
     assert run.where("c") in "01"
 

@@ -1,5 +1,8 @@
 """Pictures of live runs agree with the run, while it goes on and when it ended."""
 
+import time
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -155,3 +158,34 @@ def test_what_nodes_hold_is_noted_while_something_runs(executor, gate, until):
     until(executor.client, held)
     gate.let()
     run.wait(30)
+
+
+def test_what_nodes_held_is_seen_of_a_short_run_too_and_stays(executor, until):
+    """Shorter than the time between looks, and idle times lie between the runs."""
+
+    def held(dask_scheduler, token, memory):
+        found = dask_scheduler.plugins["handout"].viewing.picture(token)
+        if found is None or not len(found.samples.time):
+            return False
+        r = found.samples.resources.index("memory")
+        claimed = np.nan_to_num(found.samples.claimed[:, :, r])
+        return claimed.max() == memory and found.samples.time[-1] <= found.now
+
+    def idle(dask_scheduler):
+        lookout = dask_scheduler.plugins["handout"].viewing._lookout
+        lookout.look()
+        return lookout._begun is None
+
+    runs = []
+    for memory in (300, 500):
+        runs.append(
+            executor.execute(
+                Graph([Function("a", [], time.sleep, extra_args=[0.06],
+                                cost={"memory": memory})])
+            )
+        )  # fmt: skip
+        until(executor.client, idle)
+    for run, memory in zip(runs, (300, 500), strict=True):
+        until(executor.client, partial(held, token=run.token, memory=memory))
+        run.release()
+        until(executor.client, partial(held, token=run.token, memory=memory))
