@@ -27,11 +27,11 @@ from handout_dask.plans import allocate
 QUICK = (Phase.explicit, Phase.reuse, Phase.generate)  # to shrink a plan takes minutes
 some = settings(
     deadline=None,
-    max_examples=50,
+    max_examples=30,
     phases=QUICK,
     suppress_health_check=list(HealthCheck),
 )
-few = settings(some, max_examples=20)
+few = settings(some, max_examples=12)
 LOOSE = 1 + 1e-9
 SECOND = {"cpu_time": 1000}
 

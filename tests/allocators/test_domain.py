@@ -48,7 +48,7 @@ MADE = [
     allocator("iot", slack=math.inf),
     allocator("data", tolerance=0.0),
 ]
-some = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+some = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 LOOSE = 1 + 1e-6
 
 

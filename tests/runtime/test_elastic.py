@@ -132,7 +132,9 @@ def test_results_outlive_the_nodes_that_made_them(until, journal):
         assert again["all"] == names
 
 
-@pytest.mark.parametrize("allocator", ["time", cheapest("2x")])
+@pytest.mark.parametrize(
+    "allocator", ["time", pytest.param(cheapest("2x"), marks=pytest.mark.slow)]
+)
 def test_random_graphs_survive_nodes_that_come_go_and_die(allocator, until):
     rng = random.Random(1)
     hasty = hd.Elastic(idle=0.1, startup=0.5)

@@ -16,6 +16,12 @@ import handout_dask as hd
 from handout_dask import Function, Graph
 
 
+def seeds(count):
+    """The first is quick; the others are for those who have time."""
+    slow = pytest.mark.slow
+    return [0, *(pytest.param(seed, marks=slow) for seed in range(1, count))]
+
+
 def _code(*inputs, kb=0):
     """Returns what readers index: a block of bytes and the name of the node."""
     return {"block": bytes(kb * 1000), "node": str(get_worker().name)}
@@ -131,7 +137,7 @@ def singles(long_logs):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 @pytest.mark.parametrize("allocator", ALLOCATORS)
 def test_on_nodes_of_one_slot_the_plan_is_followed_exactly(
     singles, shape, seed, allocator
@@ -206,7 +212,7 @@ def validated(long_logs):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_the_schedulers_invariants_hold_at_every_transition(validated, shape, seed):
     graph = SHAPES[shape](random.Random(seed))
     for allocator in ("time", Scattered(seed)):
@@ -278,7 +284,7 @@ def _exactly(run, graph):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 def test_runs_that_may_leave_their_plans_end_exactly(validated, shape, seed):
     """Several at once, on a scheduler that checks itself, of plans good and bad."""
     scheduler = validated.cluster.scheduler
