@@ -120,6 +120,11 @@ class Detector:
         """
         self._watched[who] = _Watched(self._own, nanny, {}, fresh)
 
+    def loaded(self) -> None:
+        """All who have said something have loaded what watches them by now."""
+        for watched in self._watched.values():
+            watched.fresh = False
+
     def answered(self, ask: Ask, answer: Answer) -> None:
         """A nanny has answered a question; one that is not open any more is ignored."""
         watched = self._watched.get(ask.who)

@@ -76,6 +76,17 @@ def test_who_loads_what_watches_it_is_given_longer_but_not_for_ever():
     assert "b" in play.removed
 
 
+def test_who_has_loaded_it_meanwhile_is_not_given_longer():
+    play = Play({"a": None, "b": None})
+    play.fresh = set(play.answers)
+    play.run(1)
+    play.detector.loaded()
+    play.silent, play.fresh = {"a"}, set()
+    play.run(5)
+    assert play.removed.keys() == {"a"}
+    assert "nor did its nanny for 1.5 s" in play.removed["a"][1].why
+
+
 def test_who_is_busy_is_kept_for_a_minute_and_then_hangs():
     play = Play({"a": LIVES}).run(10)
     play.silent.add("a")

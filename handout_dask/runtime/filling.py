@@ -17,6 +17,7 @@ from dataclasses import fields
 from time import time
 from typing import Any
 
+import dask
 from distributed import Scheduler
 from distributed.core import Status
 from distributed.protocol import pickle, to_serialize
@@ -32,6 +33,7 @@ from handout_dask.runtime.replanner import Replanner
 from handout_dask.runtime.roster import Roster
 
 TOLD = [field.name for field in fields(Fill)]
+UNTOLD = 3.0  # s for which a node that has told nothing is taken to have no disk
 HELD_UP = 2.0  # s that a paused worker may leave alone what it was sent
 MB = 1e6
 
@@ -62,12 +64,15 @@ class Filling:
         self._roster, self._replanner = roster, replanner
         self._fullness = Fullness()
         self._full: set[str] = set()
+        self._untold: dict[str, float] = {}  # until when nodes are taken for diskless
         self._paused: dict[str, float] = {}  # since when
         dispatcher.admits, dispatcher.refusal = self._admits, self._refusal
         replanner.has_room = lambda name: not self._fullness.is_full(name)
 
     # ------------------------------------------------------------------- sending
     def _admits(self, run: RunBook, i: int, name: str) -> bool:
+        if self._fullness.fill(name) is None:
+            self._meet(name)
         if not self._fullness.is_cramped(name):
             return True
         live = self._runs.get(run.spec.token)
@@ -80,6 +85,22 @@ class Filling:
             return True
         run.held_back[i] = name
         return False
+
+    def _meet(self, name: str) -> None:
+        """Take in what is known of a node of which nothing was taken in before.
+
+        One that has told nothing yet is taken to have no disk: else it were full before
+        it tells, of results that it makes in moments.
+        """
+        ws = self._scheduler.workers.get(self._roster.address.get(name, ""))
+        if ws is None:
+            return
+        now = time()
+        if ws.metrics.get(NAME, {}).get(DISK):
+            self._look_at(name, ws, now)
+        elif now < self._untold.setdefault(name, now + UNTOLD):
+            self._fullness.told(name, _assumed(ws), ())
+            self._fullness.moves(now)  # it is about to tell
 
     def _expected(self, run: RunBook, i: int) -> float:
         """[MB] that a function leaves: as seen of its name, or declared; else 0."""
@@ -122,6 +143,8 @@ class Filling:
         for name in self._fullness.names() - there.keys():
             self._let(self._fullness.refused(name))
             self._fullness.forget(name)
+        for name in self._untold.keys() - there.keys():
+            del self._untold[name]
         for name, address in there.items():
             ws = self._scheduler.workers.get(address)
             if ws is not None:
@@ -144,12 +167,16 @@ class Filling:
         """Take in what one worker told; whether it shows that something happens."""
         told, moves = ws.metrics.get(NAME, {}), False
         if told.get(DISK):
+            self._untold.pop(name, None)
             book = self._dispatcher.nodes[name]
             fill = Fill(**{what: told[DISK][what] for what in TOLD})
             refused = self._fullness.refused(name)
             moves = self._fullness.told(name, fill, [*book.running, *book.ahead])
             if not self._fullness.is_full(name):  # what it refused is tried again
                 self._let(refused)
+        elif now > self._untold.get(name, now):  # it never will
+            self._let(self._fullness.refused(name))
+            self._fullness.forget(name)
         if ws.status is not Status.paused:
             moves |= self._paused.pop(name, None) is not None
         elif now - self._paused.setdefault(name, now) > HELD_UP:
@@ -207,3 +234,20 @@ class Filling:
         )
         raised = to_serialize(pickle.dumps(error))
         err(self._scheduler, key, f"handout-full-{time()}", exception=raised)
+
+
+def _assumed(ws: Any) -> Fill:
+    """What is known of a worker that has told nothing: as if it had no disk."""
+    pause = dask.config.get("distributed.worker.memory.pause", 0.8)
+    return Fill(
+        limit=ws.memory_limit / MB,
+        used=ws.metrics.get("memory", 0) / MB,
+        pause=float(pause or 0.0),
+        managed=0.0,
+        path="a place that it has not told yet",
+        device=ws.address,
+        free=0.0,
+        total=0.0,
+        spilled=0.0,
+        failures=0,
+    )

@@ -95,6 +95,10 @@ class Guard:
 
     def _look(self) -> None:
         workers, detector = self._scheduler.workers, self._detector
+        put, probed = self._put, self._host.observer.is_loaded
+        if self._before and probed and put.done() and put.result():
+            self._before.clear()
+            detector.loaded()
         for address in self._seen.keys() - workers.keys():
             del self._seen[address]
             detector.forget(address)

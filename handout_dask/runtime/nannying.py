@@ -266,12 +266,14 @@ def words_of(nanny: str) -> str:
     return nanny.rpartition("://")[2]
 
 
-async def put_nannying(scheduler: Scheduler) -> None:
-    """Let every nanny that is there, or will be, have the plugin."""
+async def put_nannying(scheduler: Scheduler) -> bool:
+    """Let every nanny that is there, or will be, have it; True if all have it now."""
     with suppress(Exception):  # of nannies that don't answer just now
         await scheduler.register_nanny_plugin(
             None, pickle.dumps(Nannying()), NAME, idempotent=False
         )
+        return True
+    return False
 
 
 async def take_nannying(scheduler: Scheduler) -> None:

@@ -77,6 +77,7 @@ class Observer:
         self._samples: dict[str, Sample] = {}
         self._told: dict[str, dict[str, float]] = {}  # by node, what it uses
         self._begun: asyncio.Task[None] | None = None
+        self.is_loaded = False  # whether all who were there have their probes
 
     # ------------------------------------------------------------------ beginning
     def begin(self) -> None:
@@ -85,7 +86,7 @@ class Observer:
         self._begun = asyncio.ensure_future(self._begin())
 
     async def _begin(self) -> None:
-        await put_probes(self._scheduler)
+        self.is_loaded = await put_probes(self._scheduler)
         with suppress(Exception):
             told = await self._scheduler.broadcast(msg={"op": ASK}, on_error="return")
             for address, found in told.items():

@@ -114,12 +114,14 @@ class Probe(WorkerPlugin):
                 self.worker.log_event(LEFT, {"key": key})
 
 
-async def put_probes(scheduler: Scheduler) -> None:
-    """Let every worker that is there, or will be, have a probe."""
+async def put_probes(scheduler: Scheduler) -> bool:
+    """Let every worker that is there, or will be, have a probe; True if all have it."""
     with suppress(Exception):  # of workers that don't answer just now
         await scheduler.register_worker_plugin(
             None, pickle.dumps(Probe()), NAME, idempotent=False
         )
+        return True
+    return False
 
 
 async def take_probes(scheduler: Scheduler) -> None:

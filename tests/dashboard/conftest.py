@@ -1,32 +1,20 @@
 """A real browser, without a download: Debian's Chromium, driven by playwright."""
 
-import importlib.util
 import os
 import shutil
-import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import cloudpickle
 import pytest
+
+from tests.runtime import conftest as _shared
 
 NEEDED = os.environ.get("HANDOUT_NEEDS_BROWSER") == "1"  # .ci/run says so
 PATIENCE = 60_000  # ms after which a page is taken to hang
 READY = "window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].is_idle"
 
 
-def _load():
-    """Fixtures of a sibling folder are out of reach: they belong to its conftest."""
-    path = Path(__file__).parents[1] / "runtime" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("dashboard_shared", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # what it sends is pickled by this name
-    spec.loader.exec_module(module)
-    cloudpickle.register_pickle_by_value(module)  # which workers don't know
-    return module
-
-
-_shared = _load()
+cloudpickle.register_pickle_by_value(_shared)  # which workers don't know
 _by_value, _quiet, gate = _shared._by_value, _shared._quiet, _shared.gate
 
 

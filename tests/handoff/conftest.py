@@ -1,28 +1,13 @@
 """A cluster of two nodes, and where results lie; the rest is that of tests/runtime."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import cloudpickle
 import dask
 import pytest
 
 import handout_dask as hd
+from tests.runtime import conftest as _shared
 
-
-def _load():
-    """Fixtures of a sibling folder are out of reach: they belong to its conftest."""
-    path = Path(__file__).parents[1] / "runtime" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("handoff_shared", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # what it sends is pickled by this name
-    spec.loader.exec_module(module)
-    cloudpickle.register_pickle_by_value(module)  # which workers don't know
-    return module
-
-
-_shared = _load()
+cloudpickle.register_pickle_by_value(_shared)  # which workers don't know
 _by_value, _quiet = _shared._by_value, _shared._quiet
 gate, journal = _shared.gate, _shared.journal
 until, claimed, caught = _shared.until, _shared.claimed, _shared.caught

@@ -1,6 +1,6 @@
 """Row R16: random graphs on clusters that are broken at random, by seed.
 
-Four seeds here; ``make chaos SEEDS=200`` plays more, from ``FIRST`` on.
+Four seeds among the slow tests; ``make chaos SEEDS=200`` plays more, from ``FIRST`` on.
 """
 
 import os
@@ -24,7 +24,7 @@ def cluster(request):
         yield chaotic.cluster(request.param, not why_not(), stack)
 
 
-@pytest.mark.stress
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("cluster", "seed"),

@@ -34,7 +34,7 @@ def test_r13_runs_with_the_same_ids_don_t_mix(play):
 def test_r14_a_full_disk_loses_no_result_and_says_where_it_is(play):
     seen = play(runs.full_disk)
     assert seen.exact
-    assert seen.more["there"] >= 10
+    assert seen.more["there"] >= 8  # of 14 at most; two nodes share what disk there is
     for error in seen.ended.errors.values():
         assert isinstance(error, hd.ResourceExhaustedError)
         assert error.resource == "disk"

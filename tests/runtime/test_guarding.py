@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
@@ -367,19 +368,48 @@ def test_a_task_of_dask_that_needs_what_can_not_be_pickled_fails(cluster, execut
             other.result(timeout=LIMIT)
 
 
-def test_workers_that_were_there_are_fresh_until_their_probes_have_told_something():
-    heard = []
-    detector = SimpleNamespace(heard=lambda *x: heard.append(x), look=lambda *x: [])
+def test_workers_that_were_there_are_fresh_until_they_have_loaded_what_watches_them():
+    """Each tells so with its heartbeats; and all have when putting it is over."""
+    heard, loaded, put = [], [], Future()
+    detector = SimpleNamespace(
+        heard=lambda *x: heard.append(x), look=lambda *x: [],
+        loaded=lambda: loaded.append(len(heard)),
+    )  # fmt: skip
     told = {"a": {}, "b": {NAME: {}}, "late": {}}
     guard = object.__new__(Guard)
     guard._seen, guard._detector, guard._before = {}, detector, {"a", "b"}
     guard._parting = SimpleNamespace(look=lambda now: None)
-    guard._scheduler = SimpleNamespace(
-        workers={
-            who: SimpleNamespace(last_seen=1.0, nanny="there", metrics=metrics)
-            for who, metrics in told.items()
-        }
-    )
+    observer = SimpleNamespace(is_loaded=False)
+    guard._host, guard._put = SimpleNamespace(observer=observer), put
+    workers = {
+        who: SimpleNamespace(last_seen=1.0, nanny="there", metrics=metrics)
+        for who, metrics in told.items()
+    }
+    guard._scheduler = SimpleNamespace(workers=workers)
+
+    def fresh():
+        heard.clear()
+        guard._look()
+        for ws in workers.values():
+            ws.last_seen += 1.0
+        return {who for who, _, is_fresh in heard if is_fresh}
+
+    assert fresh() == {"a"}
+    observer.is_loaded = True
+    assert fresh() == {"a"}  # nannies load it, too
+    put.set_result(True)
+    assert not loaded
+    assert fresh() == set()
+    assert loaded == [0]
+
+
+def test_workers_stay_fresh_if_one_can_not_be_reached():
+    guard = object.__new__(Guard)
+    detector = SimpleNamespace(look=lambda *x: [])
+    guard._seen, guard._detector, guard._before = {}, detector, {"a"}
+    guard._parting = SimpleNamespace(look=lambda now: None)
+    guard._scheduler, guard._put = SimpleNamespace(workers={}), Future()
+    guard._host = SimpleNamespace(observer=SimpleNamespace(is_loaded=True))
+    guard._put.set_result(False)
     guard._look()
-    fresh = {who: is_fresh for who, _, is_fresh in heard}
-    assert fresh == {"a": True, "b": False, "late": False}
+    assert guard._before == {"a"}
