@@ -94,10 +94,13 @@ def print_json(doc: Any) -> None:
 
 def report_error(error: Exception, as_json: bool) -> int:
     """Print an error, on standard output also as JSON if wanted; its exit code."""
-    text = "\n".join(printable(line, LONGEST) for line in str(error).splitlines())
+    told = str(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        told = f"{error.filename}: {error.strerror}"
+    text = "\n".join(printable(line, LONGEST) for line in told.splitlines())
     print(f"handout: {text}", file=sys.stderr)
     if as_json:
-        doc: dict[str, Any] = {"error": str(error), "type": type(error).__name__}
+        doc: dict[str, Any] = {"error": told, "type": type(error).__name__}
         if isinstance(error, UnsatisfiableError):
             doc["refusals"] = _refusals(error)
         print_json(doc)

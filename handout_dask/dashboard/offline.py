@@ -134,6 +134,9 @@ class _Page:
 
     def parts(self, picture: Picture, kinds: Sequence[type[Part]]) -> None:
         """Add what pages of the dashboard show, as it is in the end."""
+        if not len(picture):
+            self.add("", element("p", "There are no functions."))
+            return
         scene = Scene(picture)
         for kind in kinds:
             part = kind()

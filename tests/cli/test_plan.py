@@ -141,7 +141,7 @@ def test_unsatisfiable_is_code_3_and_says_why(handout, files):
         (("plan", "TRACE", "--nodes", "NODES", "--quantum", "-1"), "quantum=-1.0 must"),
         (
             ("plan", "TRACE", "--nodes", "NODES", "--out", "no_folder/plan.json"),
-            "No such file or directory: 'no_folder/plan.json'",
+            "no_folder/plan.json: No such file or directory",
         ),
     ],
 )

@@ -133,7 +133,7 @@ def test_a_loaded_run_shows_itself_and_its_progress(saved, capsys):
     ("args", "why"),
     [
         (("report", "no.saved"), "there is no file"),
-        (("report", "no.json"), "no.json"),
+        (("report", "no.json"), "no.json: No such file"),
         (("report", "run.json", "-o", "x.pdf"), ".html, .json, .txt"),
         (("report", "run.json", "-o", "gone/x.html"), "there is no folder"),
         (("report", "other.json"), "other.json: it is no saved run"),

@@ -10,6 +10,7 @@ from PIL import Image
 
 import handout_dask as hd
 from handout_dask.dashboard import png
+from handout_dask.dashboard.svg import fitted, text_width
 from handout_dask.report import Report
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -167,3 +168,30 @@ def test_neither_drawings_nor_reprs_load_bokeh_or_dask():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
     )
     assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+def test_a_folder_that_is_not_there_is_an_error_that_names_the_file(tmp_path):
+    plan = hd.plan(graph_of(3), NODES)
+    with pytest.raises(hd.HandoutError, match="gone.x.svg'.*No such file"):
+        plan.visualize(tmp_path / "gone" / "x.svg")
+
+
+def test_a_page_of_nothing_says_so_and_draws_nothing(tmp_path):
+    plan = hd.plan(hd.Graph([]), NODES)
+    plan.visualize(tmp_path / "x.html")
+    told = (tmp_path / "x.html").read_text()
+    assert "There are no functions." in told
+    assert "<script" not in told
+
+
+def test_texts_fit_whatever_letters_they_have():
+    for letters in (
+        "WWWWWWWWWWWW",
+        "iiiiiiiiiiii",
+        "Mixed of all",
+        "\u6f22\u5b57\u6f22\u5b57\u6f22",
+    ):
+        for width in (20, 40, 80):
+            told = fitted(letters, width)
+            assert text_width(told) <= width
+    assert len(fitted("i" * 40, 60)) > 2 * len(fitted("W" * 40, 60))
