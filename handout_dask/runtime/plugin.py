@@ -199,8 +199,6 @@ class HandoutPlugin(SchedulerPlugin):
             self.scheduler.loop.call_later(LEAVING, self._end_if_unused)
         else:
             await self.close()
-            for topic in (STARTED, LEFT):
-                self.scheduler._broker.truncate(topic)
             self.scheduler.remove_plugin(NAME)
 
     def remove_client(self, scheduler: Scheduler, client: str) -> None:

@@ -23,6 +23,7 @@ from handout_dask.runtime.nannying import REACH, words_of
 from handout_dask.runtime.process import EXECUTOR, OwnProcesses
 from handout_dask.runtime.reaching import Reaching
 from handout_dask.runtime.records import NAME
+from handout_dask.runtime.runner import STARTED
 from handout_dask.runtime.sampling import Sampler
 from handout_dask.runtime.spilling import Spilling
 
@@ -33,6 +34,7 @@ OVERDUE = "overdue"  # in what a worker tells: from where something does not com
 RUNNING = "running"  # in what a worker tells: keys of what has a thread there
 SAMPLE, FOUND = "sample", "found"  # ditto: what it uses; what it has, undeclared
 DISK = "disk"  # ditto: how full its memory and its disk are
+LATE = 0.2  # s for which something may still be on its way
 ASK = "handout_found"  # the RPC of a worker that says what it has, at once
 SEEKS = 20  # heartbeats on which it is looked for where last words are kept
 # States in which a worker has a task that it was sent, and has not ended.
@@ -125,6 +127,13 @@ async def put_probes(scheduler: Scheduler) -> bool:
 
 
 async def take_probes(scheduler: Scheduler) -> None:
-    """Take the probes away again."""
+    """Take the probes away again, and what they told."""
     with suppress(Exception):
         await asyncio.wait_for(scheduler.unregister_worker_plugin(None, NAME), REACH)
+    _forget(scheduler)
+    scheduler.loop.call_later(LATE, _forget, scheduler)  # what was still on its way
+
+
+def _forget(scheduler: Scheduler) -> None:
+    for topic in (STARTED, LEFT):
+        scheduler._broker.truncate(topic)

@@ -73,7 +73,7 @@ def test_all_tabs_show_a_run_as_it_goes_on(executor, base, gate, opened):
         assert sorted(page.column("handout-vertices", "about")) == [
             *["running"] * 3, *["waiting"] * 3
         ]  # fmt: skip
-        page.tab("Resources").says("memory decl. [MB]")
+        page.tab("Resources").says("declared [MB]")
         page.until("model('handout-charts').children.length >= 2")
         page.has(2, "handout-measured-rows")
         assert page.column("handout-measured-rows", "declared") == [100, 200]
