@@ -50,7 +50,7 @@ ORDER_IN = {
     "allocators": [
         "compiling", "decoder", "remains", "timeline", "kernel", "latest", "moves",
         "oneport", "engine", "instance", "annealing", "search", "controller",
-        "makespan", "cost", "objective", "revision",
+        "makespan", "cost", "objective", "revision", "warming",
     ],
     "runtime": [
         "erring", "arrays", "devices", "calling", "faulting", "faults", "nodes",

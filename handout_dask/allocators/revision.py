@@ -84,6 +84,7 @@ def revise(
     deadline: float | None = None,
     mb: np.ndarray | None = None,
     memory: np.ndarray | None = None,
+    path: str = "compiled",
 ) -> Revision:
     """Plan again what has not started, or bring the times of its plan up to date.
 
@@ -112,6 +113,8 @@ def revise(
         MB that travel along each edge, as far as was learned.
     memory : (n,) float, optional
         Memory [MB] that functions claim, where that is more than they declare.
+    path : {"numpy", "compiled"}
+        What computes it; the result is the same.
     """
     later = [
         Held(h.node, h.start + stand.now, h.end + stand.now, h.demand) for h in held
@@ -127,7 +130,9 @@ def revise(
     plan = Plan(problem, node, option, start, end)
 
     def made_again(fixed: bool) -> Plan:
-        return reconsider(plan, begun, stand.now, fixed=fixed, slower=slower, gain=GAIN)
+        return reconsider(
+            plan, begun, stand.now, fixed=fixed, slower=slower, gain=GAIN, path=path
+        )
 
     made = made_again(fixed)
     if fixed and deadline is not None and made.makespan > deadline:
@@ -148,7 +153,7 @@ def revise(
         new,
         made.start.tolist(),
         made.end.tolist(),
-        latest_starts(made).tolist(),
+        latest_starts(made, path).tolist(),
         rank.tolist(),
         float(ends.max(initial=0.0)),
         moved,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from handout_dask.allocators.revision import Revision, revise, stand_of
+from handout_dask.allocators.warming import path_for
 from handout_dask.books import READY
 from handout_dask.dispatch import Dispatcher
 from handout_dask.held import Held
@@ -262,6 +263,7 @@ class Replanner:
                 spec.deadline,
                 mb=self._learner.sizes(run),
                 memory=memory,
+                path=path_for(len(option)),
             )
             return made, perf_counter() - begin
 

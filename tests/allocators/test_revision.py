@@ -343,6 +343,8 @@ def test_a_revision_keeps_what_has_begun_and_plans_the_rest_from_now_on(problems
     fixed = data.draw(st.booleans())
     before = [stand.node.copy(), stand.state.copy(), stand.start.copy()]
     made = again(plan, stand, cluster, slower=slower, held=held, fixed=fixed)
+    more = {"slower": slower, "held": held, "fixed": fixed, "path": "numpy"}
+    assert again(plan, stand, cluster, **more) == made
     assert stand.node == before[0]
     assert (stand.state == before[1]).all()
     assert (stand.start == before[2]).all()
