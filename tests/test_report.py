@@ -49,7 +49,7 @@ def as_planned(made):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_what_goes_as_planned_is_on_time_everywhere(problems, data):
     problem = data.draw(problems)
     try:

@@ -336,7 +336,7 @@ def moments(draw, problems):
     return plan, stand, cluster, slower, held
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(st.data())
 def test_a_revision_keeps_what_has_begun_and_plans_the_rest_from_now_on(problems, data):
     plan, stand, cluster, slower, held = data.draw(moments(problems))

@@ -132,9 +132,8 @@ def test_results_outlive_the_nodes_that_made_them(until, journal):
         assert again["all"] == names
 
 
-@pytest.mark.parametrize(
-    "allocator", ["time", pytest.param(cheapest("2x"), marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("allocator", ["time", cheapest("2x")])
+@pytest.mark.slow
 def test_random_graphs_survive_nodes_that_come_go_and_die(allocator, until):
     rng = random.Random(1)
     hasty = hd.Elastic(idle=0.1, startup=0.5)
@@ -199,6 +198,7 @@ def test_what_was_planned_for_a_node_that_can_not_start_runs_elsewhere(adaptive)
             assert [span.node for span in run.spans] == ["cheap"] * 2
 
 
+@pytest.mark.slow
 def test_a_function_pinned_to_a_node_that_can_not_start_fails(caught):
     broken = hd.Node("broken", {"cpu": 1}, price=0.5)  # it would be held at least
     with put("cheap") as cluster:

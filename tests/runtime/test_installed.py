@@ -331,6 +331,7 @@ def test_a_lost_result_is_computed_where_it_can_be(client):
         assert client.submit(lambda x: x, future, pure=False).result(LIMIT) == "1"
 
 
+@pytest.mark.slow
 def test_all_runs_although_a_worker_is_killed():
     with (
         dask.config.set({"distributed.scheduler.validate": True}),
