@@ -85,11 +85,17 @@ class Shown:
 
     def tooltip(self, figure, name, at):
         """What is said, line by line, of row number `at` of what a figure draws."""
-        place = self.evaluate(f"place('{figure}', model('{name}').data, {at})")
-        self.page.mouse.move(place["x"] - 5, place["y"])
-        self.page.mouse.move(place["x"], place["y"])
         told = self.page.locator(".bk-tooltip-row-value").filter(visible=True)
-        told.first.wait_for(timeout=PATIENCE)
+        for _ in range(PATIENCE // 500):
+            # A figure that moved meanwhile says nothing: it is pointed at once more.
+            place = self.evaluate(f"place('{figure}', model('{name}').data, {at})")
+            self.page.mouse.move(place["x"] - 5, place["y"])
+            self.page.mouse.move(place["x"], place["y"])
+            self.page.wait_for_timeout(50)
+            if told.count():
+                break
+            self.page.wait_for_timeout(450)
+        assert told.count(), f"nothing is said of row {at} of {name}"
         return told.all_inner_texts()
 
 
