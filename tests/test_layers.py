@@ -17,7 +17,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 DASK = {"dask", "distributed", "tornado"}
 RINGS = {
     "core": (set(), {"numpy"}),
-    "allocators": ({"core"}, {"numpy", "numba"}),
+    "allocators": ({"core"}, {"numpy", "numba", "llvmlite"}),
     "formats": ({"core"}, {"numpy"}),
     "runtime": (
         {"core", "allocators"},
@@ -63,7 +63,7 @@ ORDER_IN = {
         "replanner", "filling", "refusing", "lingering", "clocks", "barring",
         "recovering", "renewing", "speculating", "observing", "watching", "elastic",
         "submission", "explaining", "parting", "guarding", "follower",
-        "overview", "lookout", "viewing", "plugin", "securing",
+        "overview", "lookout", "viewed", "viewing", "plugin", "securing",
         "janitor", "ward", "supervised", "isolated", "node_process", "launching",
         "node_cluster", "fleet", "adopting", "supervisor", "client", "absences",
         "connection",
@@ -185,7 +185,7 @@ def test_every_late_import_of_the_table_is_used():
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_numba_is_imported_inside_functions_only(path):
     early = {name.partition(".")[0] for name, late in imports_of(path) if not late}
-    assert early.isdisjoint({"numba", "cupy", "pynvml"})
+    assert early.isdisjoint({"numba", "llvmlite", "cupy", "pynvml"})
 
 
 def test_modules_of_the_core_stand_in_order():

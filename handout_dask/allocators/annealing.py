@@ -58,7 +58,7 @@ def kernels(network: str, compiled: bool) -> Kernels:
     names: dict[str, Any] = ports if network == "oneport" else {}
     if not compiled:
         decode = names.get("decode", decoder.decode)
-        return decode, bound(moves.anneal, **names)
+        return decode, np.errstate(invalid="ignore")(bound(moves.anneal, **names))
     if not names:
         return (
             compile_kernel(decoder.decode, INNER),

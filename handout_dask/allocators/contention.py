@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from handout_dask.allocators import engine, oneport
+from handout_dask.allocators.compiling import at_hand
 from handout_dask.allocators.decoder import assess, decode, latest_end
 from handout_dask.allocators.kernel import Arrays
 from handout_dask.allocators.oneport import play
@@ -19,6 +20,7 @@ from handout_dask.problem import Problem
 
 ROUNDS, ENOUGH = 30, 4  # plays of a plan in the order of what came of it
 SMALL = 40  # functions that are played faster than numba is loaded
+LARGE = 20_000  # functions that numba plays faster even if it has to compile
 
 
 def make_ports(problem: Problem, a: Arrays) -> tuple[Any, ...]:
@@ -71,12 +73,20 @@ def decode_ports(
 
 def load(problem: Problem) -> None:
     """Load what plays plans of this problem, if it is compiled for it."""
-    ported = problem.network == "oneport" and len(problem.functions) > SMALL
-    if ported and not oneport.is_compiled():
+    n = len(problem.functions)
+    if problem.network == "oneport" and n > SMALL and _player(n) is not oneport.play:
         as_played(engine.place(problem))
 
 
-def as_played(plan: Plan) -> Plan:
+def _player(n: int) -> Any:
+    """What plays a plan of n functions soonest."""
+    quick = n > SMALL or oneport.is_compiled()
+    if n > LARGE or (quick and at_hand(oneport.compiled())):
+        return oneport.compiled()
+    return oneport.play
+
+
+def as_played(plan: Plan, path: str | None = None) -> Plan:
     """The plan with times that the one-port network makes of its order, and keeps.
 
     A play changes the order of the starts, which is what is played, so it is played
@@ -91,9 +101,7 @@ def as_played(plan: Plan) -> Plan:
     option = problem.option_ptr[:-1] + plan.option
     cls[:] = problem.option_class[option]
     span[:] = problem.option_work[option] / problem.rate[cls, problem.kind[plan.node]]
-    play: Any = (
-        oneport.compiled() if n > SMALL or oneport.is_compiled() else oneport.play
-    )
+    play: Any = oneport.compiled() if path == "compiled" else _player(n)
     known: list[tuple[bool, float, Plan]] = []
     candidate = plan
     for number in range(ROUNDS):

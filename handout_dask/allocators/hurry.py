@@ -15,6 +15,7 @@ from handout_dask.begun import Begun
 from handout_dask.plans import Plan
 
 SECONDS = 0.1  # CPU, of a search
+MANY = 500  # functions that NumPy takes too long to decode
 STERN = 10.0  # a share beyond the deadline costs so many times that share of the money
 TIE = 1e-4  # of the money, for the time until the deadline
 
@@ -27,6 +28,7 @@ def hurried(
     deadline: float,
     home: np.ndarray,
     slower: np.ndarray | None = None,
+    path: str | None = None,
 ) -> Plan:
     """The plan that is kept if it is in time; else the cheapest found that is.
 
@@ -42,6 +44,8 @@ def hurried(
         The nodes to which inputs have been sent so far.
     slower : (m,) float, optional
         By what factor run times on each node are longer than the problem says.
+    path : {"numpy", "compiled"}, optional
+        Who computes; by NumPy, plans of more than MANY functions are not searched.
 
     Returns
     -------
@@ -55,6 +59,8 @@ def hurried(
     ended = np.isfinite(best.end) & (best.node >= 0)
     if not ended.all() or not is_searchable(rest.problem, now):
         return best
+    if path == "numpy" and len(ended) > MANY:
+        return best
     cluster = kept.problem.cluster
     held = cluster.billing == "held"
     money = max(kept.money, 1e-9)
@@ -65,6 +71,13 @@ def hurried(
     plans = [replace(plan, problem=rest.problem) for plan in (best, kept)]
     valid = [plan for plan in plans if (plan.node >= 0).all()]
     found = search(
-        rest.problem, valid, aim, Meter(SECONDS), begun=rest.begun, now=now, home=home
+        rest.problem,
+        valid,
+        aim,
+        Meter(SECONDS),
+        begun=rest.begun,
+        now=now,
+        home=home,
+        path=path,
     )
     return best if found is None else replace(found, problem=best.problem)

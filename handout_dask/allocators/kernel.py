@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from handout_dask.allocators import timeline
-from handout_dask.allocators.compiling import compile_kernel
+from handout_dask.allocators.compiling import at_hand, compile_kernel
 from handout_dask.errors import AllocationError
 
 ENDLESS = 1e30  # s
 SMALL = 10_000  # functions below which loading numba (0.5 s) doesn't pay
+LARGE = 200_000  # functions above which even compiling (15 s) does
 
 
 class Arrays(NamedTuple):
@@ -332,7 +333,7 @@ def place(a: Arrays, order: np.ndarray, in_order: bool, weights: tuple[float, ..
 
 
 def is_loaded() -> bool:
-    """Whether kernels have been compiled, or loaded, in this process."""
+    """Whether kernels have been asked for in this process."""
     return compiled.cache_info().currsize > 0
 
 
@@ -344,12 +345,15 @@ def functions(n: int, path: str | None = None) -> tuple[Callable[..., Any], ...]
     n : int
         How many functions are to be placed; more where there are many nodes.
     path : {"numpy", "compiled"}, optional
-        Use this one.
+        Use this one. Otherwise NumPy, unless there are many functions or kernels are
+        loaded already; and while they are compiled for the first time on a machine.
     """
     if path not in (None, "numpy", "compiled"):
         raise AllocationError(f"path {path!r}: it is 'numpy' or 'compiled'")
-    small = n <= SMALL and not is_loaded()
-    if path == "numpy" or (path is None and small):
+    if path is None and n <= LARGE:
+        quick = is_loaded() or n > SMALL
+        path = None if quick and at_hand(*compiled()) else "numpy"
+    if path == "numpy":
         from handout_dask.allocators import vector
 
         return vector.upward_rank, topological, vector.place

@@ -137,7 +137,7 @@ def revise(
     made = made_again(fixed)
     if fixed and deadline is not None and made.makespan > deadline:
         fresh = made_again(fixed=False)
-        made = hurried(made, fresh, begun, stand.now, deadline, node, slower)
+        made = hurried(made, fresh, begun, stand.now, deadline, node, slower, path)
     waits = begun.node == NOT_YET
     names = [n.name for n in cluster.nodes]
     new = list(stand.node)

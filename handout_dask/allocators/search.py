@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from handout_dask.allocators import contention, decoder, engine, kernel
-from handout_dask.allocators.annealing import Annealer, is_loaded
+from handout_dask.allocators.annealing import Annealer, is_loaded, kernels
+from handout_dask.allocators.compiling import at_hand
 from handout_dask.allocators.decoder import Aim
 from handout_dask.allocators.effort import SEARCH, Effort, Meter
 from handout_dask.allocators.instance import is_searchable, plan_of, schedule_of
@@ -78,8 +79,15 @@ def _is_worthwhile(problem: Problem, meter: Meter, effort: Effort) -> bool:
         return False
     if meter.seconds is None or effort.time_budget is not None:
         return True
-    quick = is_loaded() or len(problem.functions) <= FEW or meter.seconds >= LOADING
-    return quick and len(problem.functions) <= FAR_TOO_MANY * meter.seconds
+    if len(problem.functions) > FAR_TOO_MANY * meter.seconds:
+        return False
+    if len(problem.functions) <= FEW:
+        return True
+    if not is_loaded() and meter.seconds < LOADING:
+        return False
+    wanted = *kernel.compiled(), *kernels(problem.network, compiled=True)
+    with meter.paused_once("kernels"):  # while numba is loaded
+        return at_hand(*wanted)
 
 
 def value_of_plan(aim: Aim, plan: Plan, price: np.ndarray | None = None) -> float:
@@ -129,8 +137,9 @@ def search(
     if begun is not None and problem.network != "free":
         raise AllocationError("what has begun can only be searched on the free network")
     small = len(problem.functions) <= FEW and meter.is_short(LOADING_PAYS)
-    if path is None and small and not is_loaded():
-        path = "numpy"
+    if path is None and small:
+        wanted = kernels(problem.network, compiled=True) if is_loaded() else ()
+        path = None if wanted and at_hand(*wanted) else "numpy"
     with meter.paused_once(problem.network):  # while kernels are loaded, or compiled
         if path != "numpy" and not kernel.is_loaded():
             engine.place(problem, path="compiled")  # so that it is, for the next one
