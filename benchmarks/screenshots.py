@@ -1,7 +1,8 @@
-"""Screenshots of each page at three sizes, for people to look at: ``make screenshots``.
+"""Screenshots of pages, reprs and reports at three sizes, for people to look at.
 
-Real pages on a real dashboard, in a real browser; the runs are simulated, and shown in
-the middle and at the end. ``--docs`` makes the two that the README shows.
+``make screenshots``: real pages on a real dashboard, in a real browser, wide and
+narrow; what notebooks show, and reports, on bright and on dark. The runs are simulated,
+and shown in the middle and at the end. ``--docs`` makes the two that the README shows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from distributed import LocalCluster
 
 import handout_dask as hd
 from handout_dask.dashboard.install import mount
+from handout_dask.dashboard.reprs import html_of
 from handout_dask.events import Span
 from handout_dask.picture import DONE, READY, RUNNING, WAITING, Picture
 from handout_dask.report import Report
@@ -31,7 +34,10 @@ SHOWN = {  # sources that have rows when a tab is ready
     "Resources": ["handout-measured-rows"], "Runs": ["handout-runs-rows"],
 }  # fmt: skip
 SCREEN = {"width": 1300, "height": 820}
+NARROW = {"width": 960, "height": 700}
 README = {"width": 1100, "height": 600}
+GROUNDS = {"light": ("#fff", "#000"), "dark": ("#111", "#dedede")}  # as JupyterLab has
+IDLE = "window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].is_idle"
 ERROR = "ValueError: the lid of jar <b>7</b> was not closed"
 
 
@@ -188,12 +194,44 @@ def spans_of(plan: hd.Plan) -> list[Span]:
     return sorted(out, key=lambda span: span.end)
 
 
+class Going:
+    """A Run, as far as its repr asks it."""
+
+    _client = None
+
+    def __init__(self, picture: Picture) -> None:
+        self._shown = picture
+
+    def _picture(self) -> Picture:
+        return self._shown
+
+
+def notebook(things: list[Any], scheme: str) -> str:
+    """A page with what a notebook shows of each, one below the other."""
+    ground, ink = GROUNDS[scheme]
+    shown = "<hr>".join(
+        html_of(x) if isinstance(x, Going) else x._repr_html_() for x in things
+    )
+    style = f"background:{ground};color:{ink};margin:16px;width:928px"
+    return f'<meta charset="utf-8"><body style="{style}">{shown}</body>'
+
+
+def take_file(browser: Any, file: Path, path: Path, scheme: str) -> None:
+    """A screenshot of all of a page that is a file."""
+    page = browser.new_page(viewport=NARROW, color_scheme=scheme)
+    page.goto(file.as_uri())
+    if file.name == "report.html":
+        page.wait_for_function(IDLE)
+    page.wait_for_timeout(1000)
+    page.screenshot(path=str(path), full_page=True)
+    page.close()
+    print(path, f"{path.stat().st_size / 1e3:.0f} kB")
+
+
 def take(page: Any, url: str, path: Path, tab: str = "") -> None:
     """One screenshot, when the page is at rest."""
     page.goto(url)
-    page.wait_for_function(
-        "window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].is_idle"
-    )
+    page.wait_for_function(IDLE)
     if tab:
         page.locator(".bk-tab").filter(has_text=tab).first.click()
     for source in SHOWN.get(tab, ()):
@@ -236,7 +274,7 @@ def main() -> None:
         else:
             take(page, f"{url}/handout", folder / "empty.png")
             for n in told.sizes:
-                _of_size(page, url, folder, shown, n)
+                _of_size(browser, page, url, folder, shown, n)
         browser.close()
         cluster.sync(_call, mounted)
 
@@ -249,7 +287,9 @@ async def _call(unmount: Any) -> None:
     unmount()
 
 
-def _of_size(page: Any, url: str, folder: Path, shown: Simulated, n: int) -> None:
+def _of_size(
+    browser: Any, page: Any, url: str, folder: Path, shown: Simulated, n: int
+) -> None:
     began = time.perf_counter()
     plan = hd.plan(
         graph_of(n), nodes(), allocator="load-balanced" if n > 9999 else "time"
@@ -262,7 +302,25 @@ def _of_size(page: Any, url: str, folder: Path, shown: Simulated, n: int) -> Non
         shown.shown = replace(made, name=f"{made.name}{n}{when}")
         for tab in TABS:
             take(page, f"{url}/handout", folder / f"{tab.lower()}-{n}-{when}.png", tab)
+        if now is not None:
+            page.set_viewport_size(NARROW)
+            for tab in TABS:
+                path = folder / f"{tab.lower()}-{n}-narrow.png"
+                take(page, f"{url}/handout", path, tab)
+            page.set_viewport_size(SCREEN)
+            going = Going(shown.shown)
     take(page, f"{url}/individual-handout-plan", folder / f"individual-{n}.png")
+    report, problem = Report.of(plan, spans), plan.problem
+    things = [problem.graph, problem.cluster, plan, going, report]
+    things += [x.visualize(show="graph") for x in (plan, report)]
+    with TemporaryDirectory() as made:
+        reprs, page = Path(made, "reprs.html"), Path(made, "report.html")
+        report.write(page)
+        for scheme in GROUNDS:
+            reprs.write_text(notebook(things, scheme), encoding="utf-8")
+            for file in (reprs, page):
+                path = folder / f"{file.stem}-{n}-{scheme}.png"
+                take_file(browser, file, path, scheme)
 
 
 def _for_readme(page: Any, url: str, folder: Path, shown: Simulated) -> None:

@@ -87,8 +87,7 @@ class Fullness:
         if before == fill:
             return False
         self._fills[name] = fill
-        coming = self._coming.get(name, {})
-        self._coming[name] = {m: mb for m, mb in coming.items() if m in in_hand}
+        self.left(name, in_hand)
         self._refused.pop(name, None)
         self._count()
         return (
@@ -96,6 +95,13 @@ class Fullness:
             or abs(before.used - fill.used) > NOISE * fill.limit
             or abs(before.spilled - fill.spilled) > 1.0
         )
+
+    def left(self, name: str, in_hand: Collection[Member]) -> None:
+        """Functions that are not `in_hand` on a node any more have left what they did,
+        and what is known of it has that.
+        """
+        coming = self._coming.get(name, {})
+        self._coming[name] = {m: mb for m, mb in coming.items() if m in in_hand}
 
     def forget(self, name: str) -> None:
         """A node is gone."""

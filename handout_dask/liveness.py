@@ -85,7 +85,7 @@ class _Watched:
     nanny: bool
     asked: dict[int, float]  # since when each question is open, by its number
     fresh: bool = False  # whether it has yet to load what watches it
-    last: float = 0.0  # when the last one was put
+    last: float = 0.0  # when the last one was put; 0 is never
     answer: Answer | None = None  # since it was heard last
 
 
@@ -121,9 +121,14 @@ class Detector:
         self._watched[who] = _Watched(self._own, nanny, {}, fresh)
 
     def loaded(self) -> None:
-        """All who have said something have loaded what watches them by now."""
+        """All who have said something have loaded what watches them by now.
+
+        What a nanny was asked meanwhile, it may not have heard: it is asked anew.
+        """
         for watched in self._watched.values():
-            watched.fresh = False
+            if watched.fresh:
+                watched.fresh, watched.last = False, 0.0
+                watched.asked.clear()
 
     def answered(self, ask: Ask, answer: Answer) -> None:
         """A nanny has answered a question; one that is not open any more is ignored."""

@@ -15,6 +15,8 @@ import numpy as np
 from handout_dask.costs import UNIT_NAMES
 from handout_dask.events import OUTCOMES, Span
 from handout_dask.plans import Plan
+from handout_dask.printable import natural
+from handout_dask.problem import Problem
 from handout_dask.report import Report
 from handout_dask.samples import Samples, steps
 from handout_dask.spanlog import MOST_ERROR, SpanLog, Spans, short
@@ -90,7 +92,8 @@ class Picture:
     groups, group : tuple of str, (n,) int
         Names of functions, each once, and which one each bears.
     nodes : tuple of m str
-        Nodes of the plan, then others that have joined.
+        Nodes of the plan, n2 before n10, then those that can't run any of it, then
+        others that have joined.
     slots, price : (m,) float
         Functions at once, and price per hour; nan is not known.
     node, start, end : (n,) int, (n,) float [s], (n,) float [s]
@@ -161,15 +164,20 @@ class Picture:
 
     # ------------------------------------------------------------------- making
     @staticmethod
-    def of_plan(plan: Plan, name: str = "", *, bounds: bool = True) -> Picture:
+    def of_plan(
+        plan: Plan, name: str = "", *, bounds: bool = True, order: bool = True
+    ) -> Picture:
         """What there is to see of a plan: nothing has happened yet.
 
         Without `bounds` nobody is said to be on the critical path, which takes long to
-        find where there are many functions.
+        find where there are many functions; without `order` nodes stand as the plan has
+        them.
         """
         problem = plan.problem
-        outline, nodes = problem.outline, problem.nodes
-        n = len(plan.node)
+        turn = _turn(problem) if order else [*range(len(problem.nodes))]
+        outline, nodes = problem.outline, [problem.nodes[j] for j in turn]
+        place = np.argsort(np.array(turn, dtype=np.int64))
+        n, node = len(plan.node), place[plan.node]
         critical = np.zeros(n, dtype=bool)
         if bounds:
             critical[plan.precedence.critical()] = True
@@ -190,7 +198,7 @@ class Picture:
             nodes=tuple(short(node.name) for node in nodes),
             slots=np.array([node.capacity("slots") for node in nodes], dtype=float),
             price=np.array([node.price for node in nodes], dtype=float),
-            node=plan.node,
+            node=node,
             start=plan.start,
             end=plan.end,
             source=problem.pred_of,
@@ -198,7 +206,7 @@ class Picture:
             mb=problem.pred_mb,
             critical=critical,
             state=np.zeros(n, dtype=np.uint8),
-            where=plan.node,
+            where=node,
             begun={},
             spans=SpanLog().spans(),
             resources=resources,
@@ -226,11 +234,12 @@ class Picture:
             Of the run.
         """
         base = Picture.of_plan(report.plan, name)
-        index = {node.name: j for j, node in enumerate(report.plan.problem.nodes)}
+        problem = report.plan.problem
+        index = {problem.nodes[j].name: k for k, j in enumerate(_turn(problem))}
         for span in report.spans:
             index.setdefault(span.node, len(index))
         base = base.with_nodes(tuple(map(short, index)))
-        log, where = SpanLog(), report.plan.problem.where
+        log, where = SpanLog(), problem.where
         for span in report.spans:
             _add_span(log, where[span.function], index[span.node], span)
         spans = log.spans()
@@ -324,6 +333,14 @@ class Picture:
                 times = self.spans.start[mine], self.spans.end[mine]
                 out[name] = steps(*times, held[mine])
         return out
+
+
+def _turn(problem: Problem) -> list[int]:
+    """Indexes of nodes in the order in which they are shown; as of live runs."""
+    most = np.max(problem.rate, axis=0, initial=0.0)
+    idle = np.equal(np.asarray(most)[problem.kind], 0.0).tolist()
+    names = [natural(node.name) for node in problem.nodes]
+    return sorted(range(len(names)), key=lambda j: (idle[j], names[j]))
 
 
 def memory_of(resources: tuple[str, ...], holds: np.ndarray) -> np.ndarray:

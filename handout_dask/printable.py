@@ -5,6 +5,8 @@ Knows no markup: who writes HTML escapes the text besides.
 
 from __future__ import annotations
 
+import re
+from typing import Any
 from unicodedata import category, east_asian_width
 
 JOINER = "\u200d"  # holds emoji together, and does nothing else
@@ -56,6 +58,18 @@ def padded(text: str, width: int, right: bool = False) -> str:
     """A printable text with spaces before or behind it, so that it is so wide."""
     space = " " * (width - columns(text))
     return space + text if right else text + space
+
+
+def natural(name: str) -> tuple[Any, ...]:
+    """A key by which names are sorted so that n2 stands before n10.
+
+    Examples
+    --------
+    >>> sorted(["n10", "n2", "gpu"], key=natural)
+    ['gpu', 'n2', 'n10']
+    """
+    parts = re.split(r"(\d{1,18})", name)
+    return tuple((int(p), "") if p.isdecimal() else (-1, p) for p in parts)
 
 
 def _plain(character: str) -> str:

@@ -38,6 +38,10 @@ class Samples:
     version: int = 0
 
 
+_NONE = np.empty((0, 0, 0))
+NOTHING = Samples((), (), np.empty(0), _NONE, _NONE, _NONE)
+
+
 class SampleLog:
     """Snapshots of a tracker over time; each stands until the next.
 

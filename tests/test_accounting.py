@@ -573,7 +573,7 @@ class World:
             assert not [r for has in rows.values() for r in has.values() if r[1]]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10**9))
 def test_claims_fit_and_are_those_of_what_holds_something(seed: int) -> None:
     world = World(seed)

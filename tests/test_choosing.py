@@ -249,7 +249,7 @@ def situations(draw: st.DrawFn) -> tuple[NodeBook, RunBook, float, list[bool]]:
     return node_of(slots, cpu, running), run, draw(pick([0.0, 0.5, 5.0])), fits
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(situations())
 def test_a_function_goes_ahead_only_if_it_makes_nothing_late(situation: Any) -> None:
     book, run, now, fits = situation
@@ -279,7 +279,7 @@ def test_a_function_goes_ahead_only_if_it_makes_nothing_late(situation: Any) -> 
         assert taken + max(1.0, run.cores(i)) + sum(cores) <= room
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(situations(), st.data())
 def test_inputs_on_their_way_hold_a_node_up_as_little_as_can_be(
     situation: Any, data: st.DataObject

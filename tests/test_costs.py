@@ -261,7 +261,7 @@ def test_cost_and_capability_share_units():
     }
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(
     st.sampled_from(sorted(UNITS)),
     st.floats(0, 1e9, allow_nan=False),
@@ -274,7 +274,7 @@ def test_a_text_with_a_unit_is_the_number_in_it(key, number, data):
     assert parse_quantity("x", key, number) == number
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(
     st.dictionaries(
         st.sampled_from([*UNITS, "camera", "ssd", "has_cuda_requirement"]),

@@ -85,7 +85,7 @@ def test_the_outline_knows_what_was_declared_and_forgets_it_on_its_way():
     assert claimed(Problem(sent, p.cluster)) == [600.0, 300.0]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_claims_make_no_problem_unsatisfiable(problems, data):
     p = data.draw(problems)

@@ -767,7 +767,7 @@ class World:
             assert 0.0 <= begin <= end + 1e-12 < inf
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.integers(0, 10**9))
 def test_whatever_happens_every_function_is_sent_once_and_in_the_end_all_is_done(
     seed: int,
@@ -786,7 +786,7 @@ def test_whatever_happens_every_function_is_sent_once_and_in_the_end_all_is_done
         assert all(taken == 0 for _, taken, _ in rows.values())
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10**9))
 def test_runs_that_stick_to_their_plan_keep_its_order_on_every_node(seed: int) -> None:
     world = World(random.Random(seed))

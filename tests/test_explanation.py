@@ -19,7 +19,7 @@ from handout_dask.slack import rounding
 
 RANDOM = settings(
     deadline=None,
-    max_examples=60,
+    max_examples=30,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
 )
 

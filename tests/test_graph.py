@@ -190,7 +190,7 @@ def test_all_of_a_cycle_is_named_and_nothing_else():
     assert (copy.cycle, str(copy)) == (cycle, str(caught.value))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.lists(st.integers(0, 7), max_size=3), min_size=8, max_size=8))
 def test_a_graph_is_ordered_or_its_cycle_is_one(reads):
     functions = [Function(i, args) for i, args in enumerate(reads)]

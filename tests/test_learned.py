@@ -251,7 +251,7 @@ def test_a_plan_says_which_estimates_were_declared_learned_and_guessed():
     assert plan_to_dict(plan)["estimates"] == plan.estimates
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_learning_memory_makes_no_problem_unsatisfiable(problems, data):
     p = data.draw(problems)
@@ -269,7 +269,7 @@ def test_learning_memory_makes_no_problem_unsatisfiable(problems, data):
 
 
 # ------------------------------------------------------------------------- any graph
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_only_times_and_sizes_of_a_problem_change(problems, data):
     p = data.draw(problems)

@@ -87,6 +87,20 @@ def test_who_has_loaded_it_meanwhile_is_not_given_longer():
     assert "nor did its nanny for 1.5 s" in play.removed["a"][1].why
 
 
+def test_who_was_asked_in_vain_while_loading_is_asked_anew_when_it_is_over():
+    play = Play({"a": None})
+    play.fresh = {"a"}
+    play.run(1)
+    play.silent = {"a"}
+    play.run(8)  # its nanny imports, and so hears no question
+    assert (play.asked != [], play.removed) == (True, {})
+    play.detector.loaded()
+    play.answers["a"], play.asked = LIVES, []
+    play.run(5)
+    assert play.removed == {}
+    assert play.asked[0] == (9.25, "a")  # at once
+
+
 def test_who_is_busy_is_kept_for_a_minute_and_then_hangs():
     play = Play({"a": LIVES}).run(10)
     play.silent.add("a")

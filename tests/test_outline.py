@@ -13,7 +13,7 @@ from handout_dask.outline import ARRAYS, POINTERS, TEXTS, Outline
 from handout_dask.plans import allocate
 from handout_dask.problem import Problem
 
-MESSY = {"deadline": None, "max_examples": 60}
+MESSY = {"deadline": None, "max_examples": 30}
 TWO = hd.Cluster([hd.Node("n0"), hd.Node("n1")])
 
 

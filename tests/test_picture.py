@@ -44,7 +44,7 @@ def test_a_picture_of_a_plan_is_the_plan(plan):
     assert picture.labels == ("a", "b", "c")
     assert [picture.groups[g] for g in picture.group.tolist()] == ["make", "use", "use"]
     assert picture.makespan == picture.expected == plan.makespan
-    assert picture.node is plan.node
+    assert picture.node.tolist() == plan.node.tolist()
     assert set(zip(picture.source.tolist(), picture.target.tolist(), strict=True)) == {
         (0, 1), (0, 2)
     }  # fmt: skip
@@ -81,6 +81,25 @@ def test_states_follow_from_the_last_attempts(plan, status, rest, failed):
     assert (first.cause, first.final) == ("ValueError: 7", False)
     assert last.final == (status != "running")
     assert picture.unpriced == ("n2",)
+
+
+def test_nodes_stand_in_the_order_of_live_runs():
+    names = ["n10", "without", "n2", "n1"]
+    has = [{"cpu": 1, "camera": name != "without"} for name in names]
+    graph = hd.Graph([hd.Function(x, cost={"camera": True}) for x in "abc"])
+    cluster = hd.Cluster([hd.Node(*x, price=3.0) for x in zip(names, has, strict=True)])
+    made = hd.plan(graph, cluster, "first-available")
+    planned = {row.function: row.node for row in made}
+    spans = [Span("c", "n2", 0, 1), Span("a", "n0", 0, 1), Span("b", "n10", 0, 1)]
+    for picture in (
+        Picture.of_plan(made), Picture.of_report(Report.of(made, spans)),
+    ):  # fmt: skip
+        assert picture.nodes[:4] == ("n1", "n2", "n10", "without")
+        on = [picture.nodes[j] for j in picture.node.tolist()]
+        assert dict(zip(picture.labels, on, strict=True)) == planned
+    assert picture.nodes[4:] == ("n0",)
+    assert [picture.nodes[j] for j in picture.where.tolist()] == ["n0", "n10", "n2"]
+    assert Picture.of_plan(made, order=False).nodes == tuple(names)
 
 
 def test_every_state_has_a_meaning():

@@ -110,7 +110,7 @@ def test_dependencies_go_before_the_order():
     assert schedule(made) == [("a", "n0", 0.0, 1.0), ("b", "n0", 1.0, 2.0)]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.data())
 def test_on_each_node_starts_follow_any_order_that_the_graph_allows(data):
     n = data.draw(st.integers(1, 9))
@@ -401,7 +401,7 @@ def test_what_is_held_counts():
 
 @settings(
     deadline=None,
-    max_examples=60,
+    max_examples=30,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
 )
 @given(st.data())

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.runtime import conftest as _shared
+
+_forked = _shared._forked
 ROOT = Path(__file__).resolve().parent.parent
 
 

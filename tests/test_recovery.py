@@ -587,7 +587,7 @@ class Recoveries(RuleBasedStateMachine):
 
 
 Recoveries.TestCase.settings = settings(
-    max_examples=100,
+    max_examples=50,
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

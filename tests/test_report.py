@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import cache
 from time import perf_counter
 
 import numpy as np
@@ -304,6 +305,7 @@ def test_report_of_a_hundred_thousand_functions_takes_seconds():
     assert "100000 of 100000 functions done" in text
 
 
+@cache
 def declaring(memory, n=3):
     """Functions of one name that declare memory [MB], on one node."""
     costs = [{"memory": memory}, {"memory": 10 * memory}]

@@ -79,7 +79,7 @@ def made(data, problems):
 
 RANDOM = settings(
     deadline=None,
-    max_examples=80,
+    max_examples=30,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
 )
 
@@ -136,7 +136,7 @@ def played(plan, i, seconds):
     return max(span.end for span in Player(plan, factor, "free", "strict").run())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(single_slots())
 def test_on_single_slots_slack_is_exact(plan):
     for i, slack in enumerate(plan.slack):

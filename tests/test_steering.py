@@ -12,7 +12,7 @@ from handout_dask.begun import LATER, OVERDUE, Begun, expected_end
 from handout_dask.rules import broken_rules
 from handout_dask.simulation import noise_factors
 
-MESSY = {"deadline": None, "max_examples": 40}
+MESSY = {"deadline": None, "max_examples": 30}
 
 
 @st.composite

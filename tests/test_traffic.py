@@ -47,7 +47,7 @@ def test_what_is_declared_last_counts() -> None:
     assert traffic.link("a", "b") == (FIRST_COST, 20.0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     st.sampled_from([1.0, 10.0, 100.0]),
     st.sampled_from([0.0, 20.0]),
@@ -109,7 +109,7 @@ def test_transfers_of_middling_size_tell_too_little_of_either() -> None:
     assert traffic.link("a", "b") == before
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 1e4), st.floats(0, 1e4))))
 def test_estimates_stay_times_whatever_was_measured(
     seen: list[tuple[str, float, float]],

@@ -184,9 +184,9 @@ def crossings(picture: Picture, most: int) -> np.ndarray:
 def headline(picture: Picture) -> str:
     """How a run stands, in one line."""
     counts, n = picture.counts, len(picture)
-    parts = [f"{picture.status}", f"{counts['done']} of {n} functions done"]
+    parts = [f"{picture.status}", f"{counts['done']:,} of {n:,} functions done"]
     parts += [
-        f"{counts[name]} {word}"
+        f"{counts[name]:,} {word}"
         for name, word in (
             ("running", "running"), ("again", "to be tried again"),
             ("failed", "failed"), ("blocked", "blocked"), ("cancelled", "cancelled"),
@@ -205,8 +205,8 @@ def headline(picture: Picture) -> str:
         now += f" ({lateness(picture)})"
     parts.append(now)
     if picture.money or picture.planned_money:
-        money = f"money {picture.money:.4g}, planned {picture.planned_money:.4g}"
-        parts.append(money)
+        planned = money_of(picture.planned_money)
+        parts.append(f"money {money_of(picture.money)}, planned {planned}")
     return "  ·  ".join(parts)
 
 
@@ -235,9 +235,24 @@ def seconds(value: float) -> str:
     return f"{int(value // 3600)} h {int(value % 3600 // 60)} min"
 
 
+def money_of(value: float) -> str:
+    """An amount of money, in the unit of the user's prices.
+
+    Examples
+    --------
+    >>> money_of(0.0), money_of(0.00002468), money_of(1.2345), money_of(123456.789)
+    ('0', '0.00002468', '1.234', '123,456.79')
+    """
+    if abs(value) >= 1000:
+        return f"{value:,.2f}"
+    return np.format_float_positional(
+        value, precision=4, unique=False, fractional=False, trim="-"
+    )
+
+
 def plural(count: int, one: str, more: str) -> str:
     """A number of things."""
-    return f"{count} {one if count == 1 else more}"
+    return f"{count:,} {one if count == 1 else more}"
 
 
 def measured(picture: Picture, most: int) -> dict[str, Sequence[Any]]:

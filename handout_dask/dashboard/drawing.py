@@ -62,8 +62,9 @@ class Drawing:
                 f"a drawing can't be written as {str(path)!r}; its name may end in "
                 + ", ".join(FORMATS)
             )
+        data = self._as(suffix)
         try:
-            Path(path).write_bytes(self._as(suffix))
+            Path(path).write_bytes(data)
         except OSError as error:
             raise HandoutError(
                 f"a drawing can't be written to {str(path)!r}: {error.strerror}"

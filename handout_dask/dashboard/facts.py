@@ -47,11 +47,6 @@ def share(part: float, whole: float) -> str:
     return f"{part / whole:.0%}" if whole > 0 else ""
 
 
-def money_of(value: float) -> str:
-    """An amount of money, in the unit of the user's prices."""
-    return f"{value:.4g}"
-
-
 def peaks(picture: Picture, j: int) -> list[tuple[str, float, float]]:
     """(resource, most held at once, capacity) of a node, as planned."""
     mine = np.flatnonzero(picture.node == j)

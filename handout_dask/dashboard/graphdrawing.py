@@ -57,7 +57,7 @@ def _boxes(shape: Shape) -> Svg | None:
     if width > WIDEST or height > TALLEST:
         return None
     legend = _legend(shape)
-    svg = Svg(max(width, 300.0), height + 22 * (1 + len(legend) // 5) + EDGE)
+    svg = Svg(max(width, 300.0), height)
     middle = EDGE + row * ROW + BOX / 2
     plain: list[str] = []
     bold: list[str] = []
@@ -77,7 +77,7 @@ def _boxes(shape: Shape) -> Svg | None:
         svg.rect(x, y, w, BOX, stroke=ring or INK, radius=4, title=_title(shape, v))
         told = fitted(text, w - 8)
         svg.text(x + w / 2, y + 15.5, told, anchor="middle")
-    svg.legend(EDGE, height + EDGE, legend, svg.width - 2 * EDGE)
+    svg.height = svg.legend(EDGE, height + EDGE, legend, svg.width - 2 * EDGE)
     return svg
 
 
@@ -125,7 +125,7 @@ def _dots(shape: Shape) -> Svg:
         sizes = radius * np.maximum(np.sqrt(shape.count / shape.count.max()), 0.4)
     legend = _legend(shape)
     width, height = max(dx * across + 2 * EDGE, 420.0), dy * down + 2 * EDGE
-    svg = Svg(width, height + 20 * (1 + len(legend) // 5) + EDGE)
+    svg = Svg(width, height)
     x = EDGE + dx * (shape.x - shape.x.min() + 0.5)
     y = EDGE + dy * (shape.y - shape.y.min() + 0.5)
     plain: list[str] = []
@@ -143,7 +143,7 @@ def _dots(shape: Shape) -> Svg:
         ring = CRITICAL if shape.critical[v] and radius > 2 else ""
         colour = shape.legend[k][0]
         svg.circle(x[v], y[v], sizes[v], colour, _title(shape, v), ring)
-    svg.legend(EDGE, height, legend, svg.width - 2 * EDGE)
+    svg.height = svg.legend(EDGE, height, legend, svg.width - 2 * EDGE)
     return svg
 
 

@@ -154,9 +154,12 @@ class GraphPart(Part):
         if not at.is_folded and len(picture.nodes) <= len(RINGS):
             parts = ["fill: state", "ring: node", *parts]
         if at.is_folded:
-            parts = ["groups of functions, coloured by how most of them stand", *parts]
+            told = (
+                "groups of functions: how many are done; coloured as most of them stand"
+            )
+            parts = [told, *parts]
         if len(at.source) < at.edges:
-            parts.append(f"{len(at.source)} of {at.edges} edges are drawn")
+            parts.append(f"{len(at.source):,} of {at.edges:,} edges are drawn")
         return "  ·  ".join(parts)
 
     def _rings(self, scene: Scene, picture: Picture) -> list[str]:
@@ -213,7 +216,7 @@ def _called(scene: Scene) -> list[str]:
     if not at.is_folded:
         return at.labels
     counts = zip(at.labels, at.count.tolist(), strict=True)
-    return [f"{count} functions {label}" for label, count in counts]
+    return [f"{count:,} functions {label}" for label, count in counts]
 
 
 def _planned(scene: Scene, picture: Picture) -> list[str]:

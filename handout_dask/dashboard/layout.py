@@ -19,6 +19,7 @@ SWEEPS = 8  # there and back, over all layers
 FEW = 400  # layers that are gone through one by one; more of them all at once
 GROUPS = 2000  # vertices that a graph is folded into at most
 TALL = 22  # rows that are never too many
+STAGGER = 0.3  # of a row, by which columns of a layer are shifted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,6 +118,20 @@ def folded(
     column, row = rank % wide[layer], rank // wide[layer]
     middle = (rows - tall[layer]) / 2
     return (begin[layer] + column).astype(float), row + middle
+
+
+def placed(n: int, source: Any, target: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and rows, from 0 on, of n vertices: `layered`, then `folded`.
+
+    Where layers became several columns those are shifted against each other, so that no
+    edge goes along a row of vertices that it doesn't join.
+    """
+    layer, place = layered(n, source, target)
+    x, y = folded(layer, place)
+    if x.max(initial=0.0) > layer.max(initial=0.0):
+        y = y + STAGGER * (x % 3)
+        y -= y.min()
+    return x, y
 
 
 def grouped(

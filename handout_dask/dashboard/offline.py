@@ -14,7 +14,8 @@ from bokeh.embed import components
 from bokeh.models import ColumnDataSource
 from bokeh.resources import INLINE
 
-from handout_dask.dashboard.facts import money_of, node_table, progress_bar
+from handout_dask.dashboard.columns import money_of
+from handout_dask.dashboard.facts import node_table, progress_bar
 from handout_dask.dashboard.gantt import draw_gantt
 from handout_dask.dashboard.graphpage import GraphPart
 from handout_dask.dashboard.markup import (
@@ -53,7 +54,9 @@ h1 { font-size: 22px; margin: 8px 0; } h2 { font-size: 17px; margin: 30px 0 6px;
 .chart { background: #fff; color: #1c2127; border: 1px solid #8884; border-radius: 6px;
   padding: 6px; color-scheme: light; }
 p { margin: 4px 0; } .faint { opacity: 0.7; } .wide { overflow-x: auto; }
-@media (prefers-color-scheme: dark) { body { color: #e4e6e9; background: #15181c; } }
+@media (prefers-color-scheme: dark) {
+  body { color: #e4e6e9; background: #15181c; }
+  .chart { filter: invert(0.91) hue-rotate(180deg); } }
 """
 
 

@@ -90,18 +90,26 @@ def tell(on: figure, renderers: list[Any], *rows: tuple[str, str]) -> None:
     on.add_tools(HoverTool(renderers=renderers, tooltips=[*rows]))
 
 
-def explain_colours(on: figure, meanings: Iterable[tuple[str, str]]) -> None:
+def explain_colours(
+    on: figure, meanings: Iterable[tuple[str, str]]
+) -> ColumnDataSource:
     """A legend of what has which meaning and colour, above what is drawn."""
-    rows = [*meanings]
     told = source("legend", "x name colour")
-    told.data = {
-        "x": [NOWHERE] * len(rows), "name": [name for name, _ in rows],
-        "colour": [colour for _, colour in rows],
-    }  # fmt: skip
+    told.data = rows_of(meanings)
     box = dict.fromkeys(("left", "right", "top", "bottom"), "x")
     boxes = on.quad(**box, color="colour", source=told)
     item = LegendItem(label={"field": "name"}, renderers=[boxes])
     above(on, Legend(items=[item]))
+    return told
+
+
+def rows_of(meanings: Iterable[tuple[str, str]]) -> dict[str, list[Any]]:
+    """What a legend says: meanings and colours, as columns."""
+    rows = [*meanings]
+    return {
+        "x": [NOWHERE] * len(rows), "name": [name for name, _ in rows],
+        "colour": [colour for _, colour in rows],
+    }  # fmt: skip
 
 
 def above(on: figure, legend: Any) -> None:

@@ -19,6 +19,7 @@ from handout_dask.dashboard.part import (
     empty,
     explain_colours,
     plot,
+    rows_of,
     source,
     tell,
 )
@@ -39,6 +40,9 @@ COLOURS = [
     STATE_COLOURS["running"],
 ]  # fmt: skip
 SAID = ["done", "done late", "failed", "lost", "running"]
+BARS = [("planned", PALE), ("planned, critical path", CRITICAL)]
+BARS += zip(SAID, COLOURS, strict=True)
+SHARES = [("planned: how busy", PALE), ("how busy it was", COLOURS[0])]
 
 
 class PlanPart(Part):
@@ -107,9 +111,8 @@ class PlanPart(Part):
         part = ("node", "@node"), ("from", between)
         tell(fig, [share], *part, ("planned busy", "@share{0 %}"))
         tell(fig, [busy], *part, ("was busy", "@share{0 %}"))
-        said = [("planned", PALE), ("planned, critical path", CRITICAL)]
-        said += zip(SAID, COLOURS, strict=True)
-        explain_colours(fig, said)
+        self._meanings = explain_colours(fig, BARS)
+        fig.yaxis[0].ticker = FixedTicker(ticks=[])  # nodes have no numbers
 
     def clear(self) -> None:
         """Show nothing."""
@@ -127,6 +130,7 @@ class PlanPart(Part):
         self.clear()
         end = max(picture.makespan, picture.expected, picture.now)
         self._x.cover(end or 1.0, anew=True)
+        self._meanings.data = rows_of(SHARES if scene.is_profile else BARS)
         if not scene.is_profile:
             self._begin_bars(scene, picture)
 

@@ -70,7 +70,10 @@ def _by_browser(svg: str, width: float, height: float) -> bytes | None:
         if not image.exists():
             said = done.stderr.decode(errors="replace").strip()[-300:]
             raise HandoutError(f"{found} makes no PNG: {said}")
-        return _cropped(image, SCALE * (int(width) + 1), SCALE * (int(height) + 1))
+        try:
+            return _cropped(image, SCALE * (int(width) + 1), SCALE * (int(height) + 1))
+        except OSError as error:  # it is no image, or half of one
+            raise HandoutError(f"{found} makes no PNG: {error}") from error
 
 
 def _cropped(image: Path, width: int, height: int) -> bytes:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from handout_dask.dashboard.columns import money_of, plural
 from handout_dask.dashboard.drawing import picture_of
 from handout_dask.dashboard.facts import (
     amount,
     busiest,
-    money_of,
     node_table,
     number,
     progress_bar,
@@ -89,17 +89,21 @@ def _graph_facts(outline: Outline) -> list[tuple[str, str]]:
         many += f", of {len(outline.names):,} names"
     told = seconds(float(work[~guessed].sum()))
     if guessed.any():
-        told += f"; {int(guessed.sum()):,} functions declare none"
+        told += f"; {_declare_none(int(guessed.sum()))}"
     unknown = int(np.isnan(sizes).sum())
     moved = amount("memory", float(np.nansum(sizes)))
     if unknown:
-        moved += f"; {unknown:,} functions declare none"
+        moved += f"; {_declare_none(unknown)}"
     return [
         ("functions", many),
         ("edges", f"{len(outline.pred_of):,}"),
         ("run time at speed 1, declared", told if not guessed.all() else "none"),
         ("size of results, declared", moved if unknown < outline.n else "none"),
     ]
+
+
+def _declare_none(count: int) -> str:
+    return f"{plural(count, 'function', 'functions')} declare{'s' * (count == 1)} none"
 
 
 def _demands(outline: Outline) -> Html:

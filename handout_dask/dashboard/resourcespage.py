@@ -45,16 +45,16 @@ FIRST = ("cpu", "memory", "gpus", "gpu_memory")
 HEIGHT, MOST, LEAST, ALL = 84, 26, 13, 190  # px of a chart, and more for each node
 FULL = 0.86  # of its row that a node fills when all is taken
 COLUMNS = (
-    ("name", "functions named", 140, None),
-    ("done", "done", 60, "0,0"),
-    ("total", "of", 60, "0,0"),
-    ("planned", "planned [s]", 96, "0,0.000"),
-    ("took", "took [s]", 84, "0,0.000"),
-    ("cpu", "CPU time [s]", 100, "0,0.000"),
-    ("declared", "declared [MB]", 108, "0,0.0"),
-    ("peak", "peak [MB]", 86, "0,0.0"),
-    ("size", "result decl. [MB]", 130, "0,0.00"),
-    ("result", "result [MB]", 96, "0,0.00"),
+    ("name", "functions named", 150, None),
+    ("done", "done", 52, "0,0"),
+    ("total", "of", 52, "0,0"),
+    ("planned", "planned [s]", 80, "0,0.000"),
+    ("took", "took [s]", 70, "0,0.000"),
+    ("cpu", "CPU time [s]", 92, "0,0.000"),
+    ("declared", "declared [MB]", 100, "0,0.0"),
+    ("peak", "peak [MB]", 78, "0,0.0"),
+    ("size", "result decl. [MB]", 120, "0,0.00"),
+    ("result", "result [MB]", 84, "0,0.00"),
 )  # fmt: skip
 
 
@@ -182,6 +182,7 @@ class ResourcesPart(Part):
         table = DataTable(
             name="handout-measured", source=self._table, columns=columns, height=260,
             sizing_mode="stretch_width", index_position=None, reorderable=False,
+            autosize_mode="none",
         )  # fmt: skip
         self._plots = column(sizing_mode="stretch_width", name="handout-charts")
         self.root = column(

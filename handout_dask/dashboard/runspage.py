@@ -13,6 +13,7 @@ from bokeh.models import (
     TableColumn,
 )
 
+from handout_dask.dashboard.columns import plural
 from handout_dask.dashboard.part import Part, empty, line_of_text
 from handout_dask.dashboard.scene import Scene
 from handout_dask.picture import Picture
@@ -21,25 +22,26 @@ from handout_dask.showing import Pictures
 WAITS = 15  # functions that are told for what they wait
 FAILURES = 50
 PROGRESS = 8  # characters of a bar
+ROW, FEWEST, MOST = 25, 2, 7  # px of a row of a table; rows for which there is room
 
 RUNS = (
-    ("run", "run", 190, None), ("graph", "graph", 150, None),
-    ("status", "status", 80, None), ("progress", "progress", 120, None),
-    ("done", "done", 60, "0,0"), ("functions", "of", 60, "0,0"),
-    ("running", "running", 70, "0,0"), ("failed", "failed", 64, "0,0"),
-    ("retries", "retries", 64, "0,0"), ("now", "time [s]", 80, "0,0.0"),
-    ("makespan", "planned [s]", 92, "0,0.0"),
-    ("expected", "expected [s]", 98, "0,0.0"), ("money", "money", 80, "0,0.0000"),
-    ("planned_money", "planned money", 118, "0,0.0000"),
+    ("run", "run", 128, None), ("graph", "graph", 130, None),
+    ("status", "status", 68, None), ("progress", "progress", 112, None),
+    ("done", "done", 54, "0,0"), ("functions", "of", 54, "0,0"),
+    ("running", "running", 58, "0,0"), ("failed", "failed", 50, "0,0"),
+    ("retries", "retries", 54, "0,0"), ("now", "time [s]", 66, "0,0.0"),
+    ("makespan", "planned [s]", 80, "0,0.0"),
+    ("expected", "expected [s]", 88, "0,0.0"), ("money", "money", 66, "0,0.0000"),
+    ("planned_money", "planned money", 102, "0,0.0000"),
 )  # fmt: skip
 WAITING = (
     ("function", "function", 200, None),
-    ("why", "for what it waits", 1000, None),
+    ("why", "for what it waits", 1400, None),
 )
 FAILED = (
-    ("function", "function", 260, None), ("node", "node", 110, None),
-    ("when", "at [s]", 80, "0,0.000"), ("attempt", "attempt", 72, "0,0"),
-    ("what", "what", 150, None), ("cause", "cause", 800, None),
+    ("function", "function", 200, None), ("node", "node", 110, None),
+    ("when", "at [s]", 80, "0,0.000"), ("attempt", "attempt", 60, "0,0"),
+    ("what", "what", 130, None), ("cause", "cause", 1400, None),
 )  # fmt: skip
 
 Columns = Sequence[tuple[str, str, int, str | None]]
@@ -48,7 +50,7 @@ Columns = Sequence[tuple[str, str, int, str | None]]
 class Table:
     """A heading, and a table that is sent only when something of it has changed."""
 
-    def __init__(self, name: str, heading: str, columns: Columns, height: int) -> None:
+    def __init__(self, name: str, heading: str, columns: Columns) -> None:
         self._source = ColumnDataSource(
             {key: [] for key, *_ in columns}, name=f"{name}-rows"
         )
@@ -62,15 +64,15 @@ class Table:
                 )
             }  # fmt: skip
             made.append(TableColumn(field=key, title=title, width=width, **more))
-        table = DataTable(
-            name=name, source=self._source, columns=made, height=height,
+        self._table = DataTable(
+            name=name, source=self._source, columns=made, height=_height(0),
             sizing_mode="stretch_width", index_position=None, reorderable=False,
             autosize_mode="none",
         )  # fmt: skip
         self.heading = line_of_text(
             heading, margin=(8, 5, 0, 5), name=f"{name}-heading"
         )
-        self.root = column(self.heading, table, sizing_mode="stretch_width")
+        self.root = column(self.heading, self._table, sizing_mode="stretch_width")
 
     def show(self, heading: str, rows: list[tuple[Any, ...]]) -> None:
         """Show other rows; those that stay the same are not sent again."""
@@ -78,6 +80,7 @@ class Table:
             self.heading.text = heading
         old, self._rows = self._rows, rows
         if len(old) != len(rows):
+            self._table.height = _height(len(rows))
             columns = zip(*rows, strict=True) if rows else [()] * len(self._keys)
             self._source.data = {
                 key: list(values)
@@ -96,6 +99,7 @@ class Table:
         """Show no rows."""
         self._rows = []
         empty(self._source)
+        self._table.height = _height(0)
 
 
 class RunsPart(Part):
@@ -104,9 +108,9 @@ class RunsPart(Part):
     name = "runs"
 
     def __init__(self) -> None:
-        self._runs = Table("handout-runs", "Runs, the latest first", RUNS, 190)
-        self._waits = Table("handout-waits", "", WAITING, 190)
-        self._failures = Table("handout-failures", "", FAILED, 190)
+        self._runs = Table("handout-runs", "Runs, the latest first", RUNS)
+        self._waits = Table("handout-waits", "", WAITING)
+        self._failures = Table("handout-failures", "", FAILED)
         self.root = column(
             self._runs.root, self._waits.root, self._failures.root,
             sizing_mode="stretch_both", styles={"overflow-y": "auto"},
@@ -141,7 +145,7 @@ class RunsPart(Part):
             + picture.counts["ready"]
             + picture.counts["again"]
         )
-        more = f"; {left} wait in all" if left > len(waits) else ""
+        more = f"; {left:,} wait in all" if left > len(waits) else ""
         self._waits.show(
             f"What functions of {picture.name} wait for{more}" if waits
             else f"Nothing of {picture.name} waits",
@@ -150,7 +154,8 @@ class RunsPart(Part):
         failures = picture.failures[:FAILURES]
         count = picture.failed_attempts
         self._failures.show(
-            f"{count} attempts of {picture.name} failed, the latest first" if count
+            f"{plural(count, 'attempt', 'attempts')} of {picture.name} failed, the "
+            "latest first" if count
             else f"No attempt of {picture.name} failed",
             [
                 (
@@ -160,6 +165,11 @@ class RunsPart(Part):
                 for one in failures
             ],
         )  # fmt: skip
+
+
+def _height(rows: int) -> int:
+    """Of a table [px]: its head, some of its rows, and what moves it to the side."""
+    return ROW * (1 + min(max(rows, FEWEST), MOST)) + 15
 
 
 def _bar(done: int, of: int) -> str:

@@ -17,14 +17,13 @@ from handout_dask.dashboard.columns import (
     by_vertex,
     lanes_of,
 )
-from handout_dask.dashboard.layout import folded, grouped, layered
+from handout_dask.dashboard.layout import grouped, layered, placed
 from handout_dask.picture import STATES, Picture
 
 MOST_BARS = 5000  # functions; of more it is shown how busy nodes are, not each one
 MOST_VERTICES = 2000  # functions; of more groups are shown
 GROUPS = 300  # of those at most
 FEW, PIECES = 4, 8  # groups; fewer are cut into pieces by how deep functions are
-STAGGER = 0.3  # of a row
 MOST_EDGES = 6000  # that are drawn
 JOINED = 2  # lanes of a node that has joined
 BINS, LEAST_BINS = 12_000, 40  # pieces of time: of all nodes at most, of one at least
@@ -176,10 +175,7 @@ class Vertices:
             self.critical = base.critical
         else:
             source, target = self._fold(base)
-        x, y = layered(len(self.count), source, target)
-        self.x, self.y = folded(x, y)
-        if self.x.max(initial=0.0) > x.max(initial=0.0):  # layers of several columns:
-            self.y = self.y + STAGGER * (self.x % 3 - 1)  # no edge along a row of them
+        self.x, self.y = placed(len(self.count), source, target)
         self.edges = len(source)
         drawn = slice(None, None, -(-len(source) // MOST_EDGES) or 1)
         self.source, self.target = source[drawn], target[drawn]
@@ -206,7 +202,7 @@ class Vertices:
         """What there is to say of some, by the states of their functions."""
         return [
             ", ".join(
-                f"{count} {name}" if self.is_folded else name
+                f"{count:,} {name}" if self.is_folded else name
                 for name, count in zip(STATES, row, strict=True)
                 if count
             )

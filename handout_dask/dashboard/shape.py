@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from handout_dask.dashboard.layout import Grouped, folded, grouped, layered
+from handout_dask.dashboard.layout import Grouped, grouped, layered, placed
 from handout_dask.dashboard.svg import FAINT, STATE_COLOURS, colour_of
 from handout_dask.graph import Graph
 from handout_dask.outline import Outline
@@ -110,7 +110,7 @@ def _shape(
 ) -> Shape:  # fmt: skip
     n = len(labels)
     if n <= EACH and len(source) <= EDGES:
-        x, y = folded(*layered(n, source, target))
+        x, y = placed(n, source, target)
         shares = np.zeros((n, len(legend)))
         shares[np.arange(n), kind] = 1.0
         count = np.ones(n, dtype=np.int64)
@@ -136,7 +136,7 @@ def _shape(
     colour = np.where(shares.max(axis=1) == 1.0, one, -1)
     on_path = np.zeros(k, dtype=bool)
     on_path[fold.vertex[critical]] = True
-    x, y = folded(*layered(k, fold.source, fold.target))
+    x, y = placed(k, fold.source, fold.target)
     return Shape(
         texts, fold.count, x, y, colour, legend, shares, on_path, fold.source,
         fold.target, n,

@@ -63,9 +63,16 @@ def fitted(text: object, width: float, size: float = SIZE) -> str:
     """As much of a text as fits into a width [px]; "" if that is next to nothing."""
     most = int(width / (0.38 * size))
     told = printable(text, most) if most >= 3 else ""
-    while told and text_width(told, size) > width:
-        most = min(most, len(told)) - 1
-        told = printable(text, most) if most >= 3 else ""
+    if text_width(told, size) <= width:
+        return told
+    told, fits = "", 2
+    while most - fits > 1:
+        middle = (fits + most) // 2
+        tried = printable(text, middle)
+        if text_width(tried, size) <= width:
+            told, fits = tried, middle
+        else:
+            most = middle
     return told
 
 

@@ -24,7 +24,9 @@ from handout_dask.runtime.securing import check_given, security_of
 from handout_dask.runtime.supervisor import Supervisor
 from handout_dask.scaling import Elastic
 
-PATIENCE, AGAIN = 5.0, 0.05  # s: for how long to try to join, and between two tries
+# s: for how long to try to join, which is more than a plugin that leaves just then may
+# take for it; and between two tries.
+PATIENCE, AGAIN = 10.0, 0.05
 
 
 class Connection:

@@ -3,7 +3,8 @@
 Beside plugin.py it reads the scheduler's internals; the seams here:
 
 * ``WorkerState.metrics`` is what a worker's probe told with its last heartbeat;
-  ``executing`` what runs there, ``processing`` what was sent there.
+  ``executing`` what runs there, ``processing`` what was sent there, ``nbytes`` the
+  size of the results there.
 * ``TaskState.waiters``, ``who_wants``, ``nbytes``: whether a result is needed when a
   function has read it.
 * ``Scheduler.transitions({key: "released"})`` takes back what a paused worker does not
@@ -33,6 +34,7 @@ from handout_dask.runtime.replanner import Replanner
 from handout_dask.runtime.roster import Roster
 
 TOLD = [field.name for field in fields(Fill)]
+UNKNOWN = "one that has not told yet how full it is"  # why a node is sent no more
 UNTOLD = 3.0  # s for which a node that has told nothing is taken to have no disk
 HELD_UP = 2.0  # s that a paused worker may leave alone what it was sent
 MB = 1e6
@@ -65,9 +67,10 @@ class Filling:
         self._fullness = Fullness()
         self._full: set[str] = set()
         self._untold: dict[str, float] = {}  # until when nodes are taken for diskless
+        self._bare: dict[str, float] = {}  # [MB] these hold besides results
         self._paused: dict[str, float] = {}  # since when
         dispatcher.admits, dispatcher.refusal = self._admits, self._refusal
-        replanner.has_room = lambda name: not self._fullness.is_full(name)
+        replanner.has_room = lambda name: not self._is_full(name)
 
     # ------------------------------------------------------------------- sending
     def _admits(self, run: RunBook, i: int, name: str) -> bool:
@@ -99,8 +102,23 @@ class Filling:
         if ws.metrics.get(NAME, {}).get(DISK):
             self._look_at(name, ws, now)
         elif now < self._untold.setdefault(name, now + UNTOLD):
-            self._fullness.told(name, _assumed(ws), ())
+            self._assume(name, ws)
             self._fullness.moves(now)  # it is about to tell
+
+    def _assume(self, name: str, ws: Any) -> None:
+        """Take a node to have no disk; what has ended there has left what it did."""
+        used, results = ws.metrics.get("memory", 0) / MB, ws.nbytes / MB
+        bare = self._bare.setdefault(name, max(used - results, 0.0))
+        book, refused = self._dispatcher.nodes[name], self._fullness.refused(name)
+        fill = _assumed(ws, max(used, bare + results), results)
+        in_hand = [*book.running, *book.ahead]
+        self._fullness.told(name, fill, in_hand)
+        self._fullness.left(name, in_hand)
+        self._let(refused)
+
+    def _is_full(self, name: str) -> bool:
+        """Whether a node has told that it is full: not if it has yet to tell."""
+        return name not in self._untold and self._fullness.is_full(name)
 
     def _expected(self, run: RunBook, i: int) -> float:
         """[MB] that a function leaves: as seen of its name, or declared; else 0."""
@@ -127,7 +145,9 @@ class Filling:
         return frees / MB, brings / MB
 
     def _refusal(self, run: RunBook, i: int) -> str:
-        return self._fullness.why(run.node[i], (run.spec.token, i))
+        name = run.node[i]
+        why = self._fullness.why(name, (run.spec.token, i))
+        return UNKNOWN if why and name in self._untold else why
 
     # ------------------------------------------------------------------- looking
     def look(self, now: float) -> None:
@@ -135,7 +155,7 @@ class Filling:
         if not self._runs:
             return
         held = self._held_up()  # by what was told before the last sending
-        full = {name for name in self._roster.address if self._fullness.is_full(name)}
+        full = set(filter(self._is_full, self._roster.address))
         moves = any(ws.executing for ws in self._scheduler.workers.values())
         there = self._roster.address
         for name in [name for name in self._paused if name not in there]:
@@ -144,7 +164,8 @@ class Filling:
             self._let(self._fullness.refused(name))
             self._fullness.forget(name)
         for name in self._untold.keys() - there.keys():
-            del self._untold[name]
+            self._untold.pop(name)
+            self._bare.pop(name, None)
         for name, address in there.items():
             ws = self._scheduler.workers.get(address)
             if ws is not None:
@@ -168,6 +189,7 @@ class Filling:
         told, moves = ws.metrics.get(NAME, {}), False
         if told.get(DISK):
             self._untold.pop(name, None)
+            self._bare.pop(name, None)
             book = self._dispatcher.nodes[name]
             fill = Fill(**{what: told[DISK][what] for what in TOLD})
             refused = self._fullness.refused(name)
@@ -177,6 +199,8 @@ class Filling:
         elif now > self._untold.get(name, now):  # it never will
             self._let(self._fullness.refused(name))
             self._fullness.forget(name)
+        elif name in self._untold:
+            self._assume(name, ws)
         if ws.status is not Status.paused:
             moves |= self._paused.pop(name, None) is not None
         elif now - self._paused.setdefault(name, now) > HELD_UP:
@@ -236,14 +260,14 @@ class Filling:
         err(self._scheduler, key, f"handout-full-{time()}", exception=raised)
 
 
-def _assumed(ws: Any) -> Fill:
+def _assumed(ws: Any, used: float, results: float) -> Fill:
     """What is known of a worker that has told nothing: as if it had no disk."""
     pause = dask.config.get("distributed.worker.memory.pause", 0.8)
     return Fill(
         limit=ws.memory_limit / MB,
-        used=ws.metrics.get("memory", 0) / MB,
+        used=used,
         pause=float(pause or 0.0),
-        managed=0.0,
+        managed=results,
         path="a place that it has not told yet",
         device=ws.address,
         free=0.0,

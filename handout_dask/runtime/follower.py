@@ -7,6 +7,7 @@ Beside plugin.py it touches the scheduler's internals; the seams here:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from time import time
 from typing import Any
@@ -26,6 +27,8 @@ from handout_dask.runtime.records import NAME, LiveRun
 from handout_dask.runtime.replanner import Replanner
 from handout_dask.runtime.sender import Sender
 from handout_dask.setbacks import Attempt
+
+logger = logging.getLogger(__name__)
 
 STOPPED = "a failure"  # who cancelled a run that stops at the first
 FLUSH = 0.05  # s for which records are gathered before they go to the client
@@ -166,12 +169,15 @@ class Follower:
         if run is None:
             return
         self.flush(run)
-        self.closed(run)
         self.journals.over(token)
         self._keys.drop(run)
         self._sender.wake(*self._dispatcher.drop_run(token))
         self._lingering.drop(run)
         self.dropped(token)
+        try:
+            self.closed(run)
+        except Exception:  # pages are not worth the slots that it held
+            logger.exception("Run %s can't be shown on", token)
 
     def _close(self, token: str) -> None:
         """Close the books of a run that is over, and is to be gone on with."""

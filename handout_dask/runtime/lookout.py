@@ -14,6 +14,7 @@ from tornado.ioloop import IOLoop
 from handout_dask.samples import SampleLog, Samples, Snapshot
 
 LEAST, MOST = 0.02, 0.5  # s between looks
+SOON = 0.001  # s; what is due so soon is due
 LOOKS = 50  # so many in the time that has passed since it began
 PART = 0.01  # of the time, at most, is spent on looking
 KEPT = 250_000  # samples of nodes and resources of a run that has ended
@@ -45,30 +46,37 @@ class Lookout:
         self._forgets = forgets
         self._log = SampleLog()
         self._begun: float | None = None  # when it became busy
-        self._due = 0.0
+        self._due = 0.0  # by the clock that never goes back
         self._is_set = False
 
     def changed(self) -> None:
         """What nodes hold may have changed: look, now or as soon as it is time."""
         if self._is_set:
             return
-        now = time()
-        if self._begun is None or now >= self._due:
+        left = self._left()
+        if self._begun is None or not left:
             self.look()
         else:
             self._is_set = True
-            self._loop.call_later(self._due - now, self._look_late)
+            self._loop.call_later(left, self._look_late)
 
     def _look_late(self) -> None:
         self._is_set = False
-        self.look()
+        self.changed()
+
+    def _left(self) -> float:
+        """How long it is until the next look [s]."""
+        left = self._due - perf_counter()
+        return left if left > SOON else 0.0
 
     def look(self) -> None:
-        """Note what there is now, if anything runs."""
+        """Note what there is now, if anything runs, and it is time; and the end."""
         if not self._is_busy():
             if self._begun is not None:
                 self._note(time())
             self._begun = None
+            return
+        if self._begun is not None and self._left():
             return
         now = time()
         if self._begun is None:
@@ -80,9 +88,9 @@ class Lookout:
     def _note(self, now: float) -> None:
         begin = perf_counter()
         self._log.add(now, self._snapshot())
-        took = perf_counter() - begin
-        young = (now - (self._begun or now)) / LOOKS
-        self._due = now + max(min(max(young, LEAST), MOST), took / PART)
+        end = perf_counter()
+        took, young = end - begin, (now - (self._begun or now)) / LOOKS
+        self._due = end + max(min(max(young, LEAST), MOST), took / PART)
 
     def samples(self, since: float, until: float) -> Samples:
         """What was seen from one time to another; times count from the first [s]."""

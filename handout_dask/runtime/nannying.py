@@ -16,6 +16,7 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -266,13 +267,18 @@ def words_of(nanny: str) -> str:
     return nanny.rpartition("://")[2]
 
 
+def is_taken(answer: Any) -> bool:
+    """Whether a worker or nanny has taken a plugin; Dask tells, and raises nothing."""
+    return not isinstance(answer, Mapping) or answer.get("status") != "error"
+
+
 async def put_nannying(scheduler: Scheduler) -> bool:
     """Let every nanny that is there, or will be, have it; True if all have it now."""
     with suppress(Exception):  # of nannies that don't answer just now
-        await scheduler.register_nanny_plugin(
+        answers = await scheduler.register_nanny_plugin(
             None, pickle.dumps(Nannying()), NAME, idempotent=False
         )
-        return True
+        return all(map(is_taken, answers.values()))
     return False
 
 

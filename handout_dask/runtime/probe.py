@@ -19,7 +19,7 @@ from handout_dask.runtime.cuda import usage
 from handout_dask.runtime.detection import Detection
 from handout_dask.runtime.evicting import Evicting
 from handout_dask.runtime.lastwords import Keeping
-from handout_dask.runtime.nannying import REACH, words_of
+from handout_dask.runtime.nannying import REACH, is_taken, words_of
 from handout_dask.runtime.process import EXECUTOR, OwnProcesses
 from handout_dask.runtime.reaching import Reaching
 from handout_dask.runtime.records import NAME
@@ -119,10 +119,10 @@ class Probe(WorkerPlugin):
 async def put_probes(scheduler: Scheduler) -> bool:
     """Let every worker that is there, or will be, have a probe; True if all have it."""
     with suppress(Exception):  # of workers that don't answer just now
-        await scheduler.register_worker_plugin(
+        answers = await scheduler.register_worker_plugin(
             None, pickle.dumps(Probe()), NAME, idempotent=False
         )
-        return True
+        return all(map(is_taken, answers.values()))
     return False
 
 

@@ -217,9 +217,12 @@ class Recovering(SchedulerPlugin):
         tried = self._tried(run, i, begin, end)
         if fault is None:
             fault = Fault.guessed(str(message.get("exception_text", "")))
+        elif fault.text:
+            run.seen.said[i] = str(fault)
         out = []
         for decision in self.recovery.failed(tried, fault, now):
             if isinstance(decision, Again):
+                run.seen.said.pop(i, None)  # its attempt says it
                 self._begin_rest(decision)
                 self._host.follower.tried(run, i, decision.attempt)
                 out.append(decision)

@@ -10,13 +10,16 @@ from typing import Any
 
 from distributed.protocol import pickle
 
+from handout_dask.errors import FunctionError
 from handout_dask.events import FAILED, LOST
+from handout_dask.printable import natural
 from handout_dask.runspec import RunSpec
 from handout_dask.runtime.measuring import Measures
 from handout_dask.spanlog import SpanLog
 
 AGAIN, BLOCKED, DONE = "again", "blocked", "done"  # outcomes of records, see there
 PASSING = (AGAIN, LOST)
+STANDIN = f"{FunctionError.__name__}: "
 
 
 class Seen:
@@ -42,6 +45,8 @@ class Seen:
         When and why what had not begun was planned again.
     ended : float [s] or None
         When all had ended.
+    said : dict of int to str
+        What workers said of failures, as reports have it, whose records are to come.
     """
 
     def __init__(self, spec: RunSpec) -> None:
@@ -53,6 +58,7 @@ class Seen:
         self.retries = 0
         self.replans: list[tuple[float, str]] = []
         self.ended: float | None = None
+        self.said: dict[int, str] = {}
 
     def take(self, records: Iterable[Sequence[Any]], now: float) -> None:
         """Take in records of `LiveRun`, at a time [s since the run began]."""
@@ -74,18 +80,24 @@ class Seen:
                 now if end is None else end,
                 attempt,
                 FAILED if outcome == AGAIN else outcome,
-                text_of(fault) if failed else None,
+                self._text(i, fault) if failed else None,
                 cpu_seconds=used and used.cpu_seconds,
                 peak_mb=used and used.peak_mb,
                 nbytes=nbytes,
                 bytes_in=used and used.bytes_in,
             )
 
+    def _text(self, i: int, fault: Any) -> str | None:
+        """What went wrong, if possible as its worker said it."""
+        if fault is None or isinstance(fault, str):
+            return fault
+        said, text = self.said.pop(i, ""), text_of(fault)
+        # What can't travel has another one in its place, also for reports.
+        return text if not said or text.startswith(STANDIN) else said
 
-def text_of(fault: Any) -> str | None:
-    """What went wrong, of a text or of what Dask has of an exception."""
-    if fault is None or isinstance(fault, str):
-        return fault
+
+def text_of(fault: Any) -> str:
+    """What went wrong, of what Dask has of an exception."""
     error, _, text = fault
     if not text:  # raised here, see `erring`; a user's is never loaded on a scheduler
         with suppress(Exception):
@@ -109,15 +121,3 @@ def told(text: str) -> str:
         if isinstance(value, str):
             return f"{found[1]}: {found[2] if found[1] == 'KeyError' else value}"
     return text
-
-
-def natural(name: str) -> tuple[Any, ...]:
-    """So that n2 stands before n10.
-
-    Examples
-    --------
-    >>> sorted(["n10", "n2", "gpu"], key=natural)
-    ['gpu', 'n2', 'n10']
-    """
-    parts = re.split(r"(\d{1,18})", name)
-    return tuple((int(p), "") if p.isdecimal() else (-1, p) for p in parts)

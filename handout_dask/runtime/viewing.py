@@ -30,7 +30,7 @@ from handout_dask.runtime.lookout import Lookout
 from handout_dask.runtime.overview import Overview
 from handout_dask.runtime.records import LiveRun
 from handout_dask.runtime.roster import Roster
-from handout_dask.samples import Samples
+from handout_dask.runtime.viewed import Viewed, keep
 from handout_dask.showing import Summary
 from handout_dask.spanlog import MOST_ERROR, short
 from handout_dask.waiting import Asked
@@ -48,21 +48,6 @@ LOOKED = 50  # functions that are looked at for why they wait, for each one told
 
 # From the states of the books to those of a Picture.
 SHOWN = np.array([0, 1, 2, 5, 6, 8], dtype=np.uint8)
-
-
-class Viewed:
-    """One run as it is viewed: what of it never changes, and what was last seen."""
-
-    def __init__(self, run: LiveRun) -> None:
-        self.run = run
-        self.over: float | None = None  # when its books were closed [s since it began]
-        self.base: Future[Picture] | None = None
-        self.cluster: Cluster | None = None
-        self.where: np.ndarray | None = None
-        self.where_at = 0.0
-        self.last: Picture | None = None
-        self.last_at = 0.0
-        self.samples: Samples | None = None  # of one that is over
 
 
 class Viewing:
@@ -120,11 +105,7 @@ class Viewing:
     def _keep(self) -> None:
         """Keep what was seen of runs that have ended."""
         self._meet()
-        for viewed in self._viewed.values():
-            ended = viewed.over is not None or viewed.run.seen.ended is not None
-            if ended and viewed.samples is None:
-                since, now = viewed.run.since, self._now(viewed)
-                viewed.samples = self._lookout.kept(since, since + now)
+        keep(reversed(self._viewed.values()), self._lookout)
 
     def _meet(self) -> None:
         for token, run in self._runs.items():
@@ -162,22 +143,16 @@ class Viewing:
         outline, running = run.spec.outline, 0
         assert outline is not None
         if viewed.over is None:
-            running = sum(
-                token == run.spec.token
-                for node in self._dispatcher.nodes.values()
-                for token, _ in node.running
-            )
-        now = self._now(viewed)
-        made = viewed.base
-        base = made.result() if made is not None and _is_ready(made) else None
-        failed = {i for i, state in enumerate(book.state) if state == FAILED}
-        failed -= seen.blocked
+            nodes = self._dispatcher.nodes.values()
+            running = sum(t == run.spec.token for x in nodes for t, _ in x.running)
+        now = viewed.now
+        failed = {i for i, x in enumerate(book.state) if x == FAILED} - seen.blocked
         return Summary(
             run.spec.token, short(outline.title or ""), self._status(viewed),
             len(book.state), book.state.count(DONE), running, len(failed),
             seen.retries, now, max(run.spec.end, default=0.0),
             self._expected(viewed, now), self._money(viewed, {}, now),
-            float("nan") if base is None else base.planned_money,
+            self._planned_money(viewed),
         )  # fmt: skip
 
     def picture(self, name: str) -> Picture | None:
@@ -245,11 +220,11 @@ class Viewing:
 
     def _drawn(self, viewed: Viewed, base: Picture) -> Picture:
         """The run as it is now."""
-        run, seen = viewed.run, viewed.run.seen
+        seen = viewed.run.seen
         state, begun = self._states(viewed)
         if len(seen.names) > len(base.nodes):
             base = base.with_nodes(tuple(map(short, seen.names)))
-        now = self._now(viewed)
+        now = viewed.now
         return replace(
             base,
             status=self._status(viewed),
@@ -261,7 +236,7 @@ class Viewing:
             spans=seen.log.spans(),
             money=self._money(viewed, begun, now),
             replans=tuple(seen.replans),
-            samples=viewed.samples or self._lookout.samples(run.since, run.since + now),
+            samples=viewed.samples(self._lookout),
         )
 
     def _states(self, viewed: Viewed) -> tuple[np.ndarray, dict[int, float]]:
@@ -269,9 +244,8 @@ class Viewing:
         run, book = viewed.run, viewed.run.book
         state = SHOWN[np.frombuffer(bytes(book.state), dtype=np.uint8)]
         state[[i for i in run.seen.blocked if book.state[i] == FAILED]] = BLOCKED
-        state[
-            [i for i in run.seen.again if book.state[i] in (WAITING, READY)]
-        ] = AGAIN  # fmt: skip
+        again = [i for i in run.seen.again if book.state[i] in (WAITING, READY)]
+        state[again] = AGAIN
         begun = {}
         if viewed.over is None:
             for node in self._dispatcher.nodes.values():
@@ -297,20 +271,10 @@ class Viewing:
             return "failed"
         return "cancelled" if book.left or GONE in book.state else "done"
 
-    def _now(self, viewed: Viewed) -> float:
-        """The time since it began [s]; that of its end if it has ended."""
-        ended, over = viewed.run.seen.ended, viewed.over
-        if ended is None and over is None:
-            return time() - viewed.run.since
-        log = viewed.run.seen.log
-        if ended is not None and len(log):  # as reports have it
-            return float(log.spans().end.max())
-        return min(x for x in (ended, over) if x is not None)
-
     def _expected(self, viewed: Viewed, now: float) -> float:
         """When it is expected to end, or did [s]."""
         last = viewed.run.book.last
-        ended = viewed.over is not None or viewed.run.seen.ended is not None
+        ended = viewed.ended is not None
         return now if ended or last == float("inf") else max(last, now)
 
     def _where(self, viewed: Viewed, base: Picture) -> np.ndarray:
@@ -323,15 +287,28 @@ class Viewing:
             viewed.where, viewed.where_at = np.array(found, dtype=np.int64), now
         return viewed.where
 
-    def _money(self, viewed: Viewed, begun: dict[int, float], now: float) -> float:
-        """Money up to now."""
-        run, names = viewed.run, viewed.run.seen.names
+    def _cluster(self, viewed: Viewed) -> Cluster:
+        """Its nodes as `Seen.names` has them, with their prices."""
+        names = viewed.run.seen.names
         if viewed.cluster is None or len(viewed.cluster) < len(names):
-            known = self._roster.cluster(run.owner, away=True)
+            known = self._roster.cluster(viewed.run.owner, away=True)
             nodes = [self._node(name, known) for name in names]
             billing, quantum = known.billing, known.quantum
             viewed.cluster = Cluster(nodes, billing=billing, quantum=quantum)
-        cluster = viewed.cluster
+        return viewed.cluster
+
+    def _planned_money(self, viewed: Viewed) -> float:
+        """Money as planned; counted once."""
+        if viewed.planned_money is None:
+            spec, cluster = viewed.run.spec, self._cluster(viewed)
+            node = np.array([cluster.index[x] for x in spec.node], dtype=np.int64)
+            times = np.array(spec.start), np.array(spec.end)
+            viewed.planned_money = bill(cluster, node, *times)
+        return viewed.planned_money
+
+    def _money(self, viewed: Viewed, begun: dict[int, float], now: float) -> float:
+        """Money up to now."""
+        run, cluster = viewed.run, self._cluster(viewed)
         if cluster.billing == "held":
             holds = self._roster.holding.holds(run.owner, run.since, run.since + now)
             if holds:
@@ -361,9 +338,9 @@ def _base(run: LiveRun, cluster: Cluster, nodes: list[Node]) -> Picture:
         np.array(spec.end, dtype=float),
     )
     try:
-        return Picture.of_plan(plan, spec.token, bounds=n <= BOUNDS)
+        return Picture.of_plan(plan, spec.token, bounds=n <= BOUNDS, order=False)
     except Exception:  # a plan that was not made by rules
-        return Picture.of_plan(plan, spec.token, bounds=False)
+        return Picture.of_plan(plan, spec.token, bounds=False, order=False)
 
 
 def _complain(made: Future[Any]) -> None:

@@ -33,7 +33,7 @@ NAMES = ["first-available", "load-balanced", "time"]
 SECOND = {"cpu_time": 1000}
 
 slow_ok = settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow]
+    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
@@ -422,7 +422,7 @@ def busy(made):
     return [sum(x.end - x.start for x in made.on(n.name)) for n in made.problem.nodes]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 5), st.integers(1, 6), st.integers(1, 3))
 def test_load_balanced_gives_equal_nodes_equal_busy_time(m, each, slots):
     nodes = [Node(f"n{j}", slots=slots) for j in range(m)]
@@ -524,7 +524,7 @@ def test_an_alternative_that_runs_nowhere_has_no_say_in_the_rank():
     assert upward_rank(p).tolist() == [3.0, 1.0]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(data=st.data())
 def test_a_rank_is_never_below_that_of_a_reader(problems, data):
     p = data.draw(problems)

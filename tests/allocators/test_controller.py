@@ -17,7 +17,7 @@ from handout_dask.begun import GONE, Begun
 from handout_dask.errors import AllocationError
 from handout_dask.problem import Held
 
-MESSY = {"deadline": None, "max_examples": 80}
+MESSY = {"deadline": None, "max_examples": 30}
 
 
 def heft(p):
@@ -165,7 +165,7 @@ def test_a_plan_that_was_reconsidered_can_be_again(problems, checks, data, fixed
     assert length(again) <= length(made) * (1 + 1e-9) + 1e-9
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 @given(st.data(), st.booleans())
 def test_both_paths_give_the_same_plan(problems, data, fixed):
     plan, begun, now = data.draw(situations(problems))

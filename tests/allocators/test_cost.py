@@ -27,7 +27,7 @@ from handout_dask.plans import allocate
 QUICK = (Phase.explicit, Phase.reuse, Phase.generate)  # to shrink a plan takes minutes
 some = settings(
     deadline=None,
-    max_examples=30,
+    max_examples=25,
     phases=QUICK,
     suppress_health_check=list(HealthCheck),
 )

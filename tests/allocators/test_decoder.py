@@ -30,7 +30,7 @@ from handout_dask.allocators.instance import (
 from handout_dask.allocators.search import QUICK, value_of_plan
 from handout_dask.problem import Held
 
-some = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+some = settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
 TASTE = np.zeros(4)
 FAR = math.inf
 

@@ -147,7 +147,7 @@ def late(draw, checks, problems):
     return plan, begun, now, deadline
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(st.data())
 def test_whatever_is_late_the_rest_keeps_the_rules_and_ends_no_later(
     checks, problems, data

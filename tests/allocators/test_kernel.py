@@ -125,7 +125,7 @@ def test_overdrawn_room_is_passed_by_who_needs_nothing_of_it(make):
     assert line.find(0, 3, 1, 1) == 6.0
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(
     st.lists(
         st.tuples(st.integers(0, 9), st.integers(0, 4), st.integers(0, 2)), max_size=10

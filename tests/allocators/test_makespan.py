@@ -26,8 +26,8 @@ from handout_dask.allocators.objective import Objective
 from handout_dask.plans import allocate
 from handout_dask.problem import Held
 
-some = settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
-few = settings(some, max_examples=30)
+some = settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
+few = settings(some, max_examples=25)
 EXACT = 1 + 1e-9
 
 

@@ -23,7 +23,7 @@ from handout_dask.allocators.makespan import Time, list_schedules
 from handout_dask.allocators.objective import MEASURES, Objective
 from handout_dask.plans import allocate
 
-some = settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
+some = settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
 few = settings(some, max_examples=20)
 
 

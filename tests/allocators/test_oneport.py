@@ -27,7 +27,7 @@ from handout_dask.formats.wfformat import read_workflow
 REFEREE, FOLDER = os.environ.get("HANDOUT_REFEREE"), os.environ.get("HANDOUT_TRACES")
 TRACES = sorted(Path(FOLDER).glob("*.json")) if REFEREE and FOLDER else []
 QUIET = settings(
-    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow]
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

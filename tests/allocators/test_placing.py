@@ -45,7 +45,7 @@ WEIGHTS = [
     Weights(end=0.5, start=1, money=1, moved=0.1, load=2, leftover=1),
 ]
 some = settings(
-    deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow]
+    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
@@ -362,7 +362,7 @@ def test_an_order_follows_the_key_as_far_as_predecessors_allow(problems, data):
         assert topological(p, key, path).tolist() == expected
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(data=st.data())
 @pytest.mark.parametrize("transfer", [True, False])
 @pytest.mark.parametrize("by", ["mean", "best", "worst"])

@@ -336,7 +336,7 @@ def moments(draw, problems):
     return plan, stand, cluster, slower, held
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_a_revision_keeps_what_has_begun_and_plans_the_rest_from_now_on(problems, data):
     plan, stand, cluster, slower, held = data.draw(moments(problems))
@@ -400,7 +400,7 @@ def test_a_revision_keeps_what_has_begun_and_plans_the_rest_from_now_on(problems
     assert [made.start[i] for i in by_rank] == sorted(made.start)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_a_revision_under_a_deadline_runs_all_that_can_run(problems, data):
     plan, stand, cluster, slower, held = data.draw(moments(problems))

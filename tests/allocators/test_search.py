@@ -20,7 +20,7 @@ from handout_dask.allocators.search import QUICK, search, value_of_plan
 from handout_dask.plans import allocate
 from handout_dask.problem import Held
 
-some = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+some = settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
 FAR = math.inf
 
 

@@ -6,6 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from handout_dask.cli import main
+from tests.runtime import conftest as _shared
+
+_forked = _shared._forked
 
 TRACE = {
     "schemaVersion": "1.5",

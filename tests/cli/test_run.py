@@ -99,7 +99,10 @@ def test_impossible_graph_gives_3_and_names_what_is_lacking(command, files):
     assert "lacks memory" in err
 
 
-@pytest.mark.parametrize("whole", [False, True], ids=["process", "terminal"])
+@pytest.mark.parametrize(
+    "whole", [pytest.param(False, marks=pytest.mark.slow), True],
+    ids=["process", "terminal"],
+)  # fmt: skip
 def test_ctrl_c_gives_130_and_leaves_no_process(command, files, whole):
     """A terminal sends it to workers as well."""
     import psutil
@@ -138,18 +141,19 @@ def test_ctrl_c_gives_130_and_leaves_no_process(command, files, whole):
         process.stderr.close()
 
 
-def test_nodes_shows_what_is_declared(command, files):
+def test_nodes_shows_what_is_declared(command, handout, files):
     code, out, err = command("nodes", "--nodes", files.nodes, "--json")
     assert code == 0, err
     rows = json.loads(out)["nodes"]
     found = {(r["node"], r["resource"], r["claimed"]) for r in rows}
     assert found >= {("slow", "memory", 0.0), ("fast", "memory", 0.0)}
-    code, out, _ = command("nodes", "--nodes", files.nodes)
+    code, out, _ = handout("nodes", "--nodes", files.nodes)
     assert code == 0
     titles = ("node", "resource", "capacity", "usable", "claimed", "free", "observed")
     assert out.splitlines()[0].split() == [*titles, "claimed", "by"]
 
 
+@pytest.mark.slow
 def test_demo_computes_and_compares_plan_and_actual(command):
     pytest.importorskip("skimage", reason="the demo's pictures are in scikit-image")
     code, out, err = command("demo")

@@ -158,10 +158,12 @@ def test_the_configured_scheduler_is_shown(address, handout, monkeypatch):
     ],
 )
 def test_bad_input_is_refused(handout, monkeypatch, args, why):
-    import dask
+    def hasty(address, **options):
+        assert options["timeout"] <= 10
+        return Client(address, **{**options, "timeout": 1})
 
-    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
-        code, out, err = handout("top", *args)
+    monkeypatch.setattr("handout_dask.runtime.overview.Client", hasty)
+    code, out, err = handout("top", *args)
     assert (code, out) == (2, "")
     assert why in err
 

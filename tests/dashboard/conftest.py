@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import cloudpickle
 import pytest
@@ -85,6 +85,8 @@ class Shown:
 
     def tooltip(self, figure, name, at):
         """What is said, line by line, of row number `at` of what a figure draws."""
+        from playwright.sync_api import TimeoutError
+
         told = self.page.locator(".bk-tooltip-row-value").filter(visible=True)
         for _ in range(PATIENCE // 500):
             # A figure that moved meanwhile says nothing: it is pointed at once more.
@@ -92,9 +94,9 @@ class Shown:
             self.page.mouse.move(place["x"] - 5, place["y"])
             self.page.mouse.move(place["x"], place["y"])
             self.page.wait_for_timeout(50)
-            if told.count():
+            with suppress(TimeoutError):
+                told.first.wait_for(timeout=450)
                 break
-            self.page.wait_for_timeout(450)
         assert told.count(), f"nothing is said of row {at} of {name}"
         return told.all_inner_texts()
 

@@ -3,14 +3,18 @@
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import handout_dask as hd
-from handout_dask.dashboard import png
+from handout_dask.dashboard import png, svg
 from handout_dask.dashboard.svg import fitted, text_width
+from handout_dask.printable import printable
 from handout_dask.report import Report
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -157,6 +161,20 @@ def test_a_png_is_made_or_the_error_says_what_to_install(tmp_path, monkeypatch):
     assert not (tmp_path / "b.png").exists()
 
 
+def test_what_a_browser_leaves_that_is_no_image_is_an_error(tmp_path, monkeypatch):
+    def run(command, **options):
+        shot = next(x for x in command if x.startswith("--screenshot="))
+        Path(shot.removeprefix("--screenshot=")).write_bytes(b"")
+
+    monkeypatch.setitem(sys.modules, "cairosvg", None)
+    monkeypatch.setattr(png.shutil, "which", lambda name: "/bin/browser")
+    monkeypatch.setattr(png.subprocess, "run", run)
+    drawing = hd.plan(graph_of(3), NODES).visualize()
+    with pytest.raises(hd.HandoutError, match="browser makes no PNG: cannot identify"):
+        drawing.save(tmp_path / "a.png")
+    assert not (tmp_path / "a.png").exists()
+
+
 def test_neither_drawings_nor_reprs_load_bokeh_or_dask():
     code = (
         "import sys, handout_dask as hd; g = hd.Graph([hd.Function('a')]); "
@@ -195,3 +213,21 @@ def test_texts_fit_whatever_letters_they_have():
             told = fitted(letters, width)
             assert text_width(told) <= width
     assert len(fitted("i" * 40, 60)) > 2 * len(fitted("W" * 40, 60))
+
+
+TEXTS = st.text("Wimn .\u6f22\u0301\n", max_size=60)
+
+
+@given(TEXTS, st.floats(0, 300))
+@settings(max_examples=100, deadline=None)
+def test_as_much_of_a_text_is_shown_as_fits(text, width):
+    tried = [printable(text, k) for k in range(3, int(width / (0.38 * svg.SIZE)) + 1)]
+    fits = [told for told in tried if text_width(told) <= width]
+    assert fitted(text, width) == (fits[-1] if fits else "")
+
+
+def test_a_text_is_fitted_at_once(monkeypatch):
+    tries = []
+    monkeypatch.setattr(svg, "text_width", lambda *x: tries.append(x) or text_width(*x))
+    assert len(fitted("W" * 4000, 2000)) > 150
+    assert len(tries) < 12

@@ -129,4 +129,6 @@ def test_a_report_has_every_part_and_can_be_asked(page, n):
         assert sum(total) == n
         ground = "getComputedStyle(document.body).backgroundColor"
         assert shown.page.evaluate(ground) == "rgb(21, 24, 28)"
+        chart = "getComputedStyle(document.querySelector('.chart')).filter"
+        assert shown.page.evaluate(chart).startswith("invert")  # it is dark too
     assert len(path.read_bytes()) < 8_000_000

@@ -5,6 +5,7 @@ from distributed import Client, LocalCluster
 
 import handout_dask as hd
 from handout_dask import Function, Graph
+from tests.dashboard.conftest import PATIENCE
 
 ATTACK = "<img src=x onerror='window.hacked=1'>"
 LONG = "x" * 10_000
@@ -108,6 +109,16 @@ def test_each_part_is_a_page_of_its_own_and_one_opened_late_shows_all(
             page.says("3 of 3 functions done")
         page.open(f"{base}/individual-handout-runs").says("late")
         assert page.column("handout-runs-rows", "done")[0] == 3
+        money = page.column("handout-runs-rows", "planned_money")  # also of those that
+        assert min(money) > 0  # nobody has looked at
+        # As JupyterLab's dask-labextension shows them: in a frame on another's page.
+        url = f"{base}/individual-handout-plan"
+        page.page.goto("about:blank")
+        page.page.set_content(
+            f'<iframe sandbox="allow-scripts allow-same-origin" src="{url}"></iframe>'
+        )
+        frame = page.page.frame_locator("iframe")
+        frame.get_by_text("3 of 3 functions done").wait_for(timeout=PATIENCE)
 
 
 def test_another_run_can_be_chosen(executor, base, opened):

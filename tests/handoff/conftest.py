@@ -8,7 +8,7 @@ import handout_dask as hd
 from tests.runtime import conftest as _shared
 
 cloudpickle.register_pickle_by_value(_shared)  # which workers don't know
-_by_value, _quiet = _shared._by_value, _shared._quiet
+_by_value, _forked, _quiet = _shared._by_value, _shared._forked, _shared._quiet
 gate, journal = _shared.gate, _shared.journal
 until, claimed, caught = _shared.until, _shared.claimed, _shared.caught
 

@@ -15,6 +15,7 @@ from multiprocessing.connection import Listener
 import cloudpickle
 import dask
 import pytest
+from distributed.utils import get_mp_context
 
 import handout_dask as hd
 
@@ -36,6 +37,32 @@ def _patient():
     Of what waits there for long, because the machine is slow, nothing is ended.
     """
     with dask.config.set({"handout.cancel-grace": None}):
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forked():
+    """Workers are forked off a process that has imported what they need.
+
+    To start one then costs a tenth. Those of processes that tests start are spawned, as
+    they are by default: of the command line, README, notebooks, and all that are broken
+    in tests/reliability.
+    """
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        context = get_mp_context()  # says, the first time, what is to be imported
+        context.set_forkserver_preload(["distributed", "handout_dask.runtime.probe"])
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _hasty():
+    """Plans are searched for a moment, not for 0.1 s: most tests make dozens of runs.
+
+    As long as by default is searched in tests/handoff and tests/allocators, and by all
+    that runs in processes of its own.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("handout_dask.allocators.effort.SHARE", 0.002)
         yield
 
 

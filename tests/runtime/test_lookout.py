@@ -87,8 +87,40 @@ def test_looks_that_take_long_are_made_seldom(clock, made):
         return {}
 
     out._snapshot = slow
+    begin = clock[0]
+    for _ in range(200):  # all that ask for it, such as runs that are left at once
+        out.look()
+        out.changed()
+    assert clock[0] - begin == pytest.approx(0.05)
+    assert out._due - clock[0] == pytest.approx(5.0)
+    clock[0] += 5
     out.look()
-    assert out._due - clock[0] == pytest.approx(5.0 - 0.05, abs=0.06)
+    assert clock[0] - begin == pytest.approx(5.1)
+
+
+def test_the_end_is_seen_even_if_looks_take_long(clock, made):
+    out, held, busy, _, _ = made
+
+    def slow():
+        clock[0] += 0.05
+        return {"n": {"cpu": (4.0, held[0], None)}}
+
+    out._snapshot, held[0] = slow, 3.0
+    out.look()
+    held[0], busy[0] = 0.0, False
+    for _ in range(3):
+        out.look()
+    assert out.samples(1000.0, 2000.0).claimed[:, 0, 0].tolist() == [3, 0]
+    assert clock[0] == pytest.approx(1000.1)
+
+
+def test_a_clock_that_is_set_back_stops_no_looks(clock, made, monkeypatch):
+    out, *_ = made
+    out.look()
+    monkeypatch.setattr(lookout, "time", lambda: clock[0] - 3600)
+    clock[0] += 1
+    out.look()
+    assert out._due == pytest.approx(clock[0] + lookout.LEAST)
 
 
 def test_the_end_is_seen_and_what_comes_after_idle_time_begins_anew(clock, made):

@@ -1,12 +1,20 @@
 """A nanny whose worker seeks its scheduler tries for some time, and then gives up."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
-from distributed.core import Status
+from distributed.core import Status, error_message
 
 from handout_dask.runtime import nannying
-from handout_dask.runtime.nannying import FAILED, LOST, TRIES, Nannying
+from handout_dask.runtime.nannying import (
+    FAILED,
+    LOST,
+    TRIES,
+    Nannying,
+    put_nannying,
+)
+from handout_dask.runtime.probe import put_probes
 
 LIMIT = 30  # s after which a test calls it a hang
 
@@ -62,3 +70,25 @@ def test_a_worker_that_finds_no_scheduler_is_started_so_many_times(monkeypatch):
 
 def test_a_worker_that_does_not_start_for_another_reason_ends_its_nanny():
     assert start() == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("answers", "are_put"),
+    [
+        ([], True),
+        ([{"status": "OK"}, {"status": "OK"}], True),
+        ([{"status": "OK"}, error_message(ValueError("no"))], False),
+        (OSError("gone"), False),
+    ],
+)
+def test_what_could_not_begin_somewhere_was_not_put(answers, are_put):
+    async def register(comm, plugin, name, idempotent):
+        if isinstance(answers, Exception):
+            raise answers
+        return dict(enumerate(answers))
+
+    scheduler = SimpleNamespace(
+        register_nanny_plugin=register, register_worker_plugin=register
+    )
+    assert asyncio.run(put_nannying(scheduler)) is are_put
+    assert asyncio.run(put_probes(scheduler)) is are_put

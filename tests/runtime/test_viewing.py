@@ -2,6 +2,7 @@
 
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,10 @@ import pytest
 import handout_dask as hd
 from handout_dask import Function, Graph
 from handout_dask.picture import STATES
+from handout_dask.runtime import viewed
+from handout_dask.runtime.seen import Seen
+from handout_dask.runtime.viewed import Viewed
+from handout_dask.samples import Samples
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +95,7 @@ def test_a_picture_goes_on_with_its_run(executor, gate, until):
     assert found["now"] == found["expected"] == pytest.approx(run.makespan)
     summary = found["summary"]
     assert (summary.title, summary.functions, summary.done) == ("two", 2, 2)
+    assert summary.planned_money == pytest.approx(run.plan.money)
 
 
 def _running(token, count):
@@ -101,8 +107,12 @@ def _running(token, count):
 
 
 def test_failures_are_told_with_cause_and_retries(executor, until):
+    class BadLuck(Exception):
+        def __str__(self):
+            return f"no luck, not even {self.args[0]}"
+
     def fail():
-        raise ValueError("no luck")
+        raise BadLuck("some")
 
     retry = hd.RetryPolicy(attempts=2, backoff=0.01)
     graph = Graph(
@@ -117,7 +127,9 @@ def test_failures_are_told_with_cause_and_retries(executor, until):
     assert [(who, final) for who, _, final in found["failures"]] == [
         ("bad", True), ("bad", False)
     ]  # fmt: skip
-    assert all("no luck" in cause for _, cause, _ in found["failures"])
+    told = "BadLuck: no luck, not even some"  # with its own words, as in reports
+    assert [cause for _, cause, _ in found["failures"]] == [told] * 2
+    assert [span.error for span in run.spans] == [told] * 2
     assert (found["summary"].retries, found["summary"].failed) == (1, 1)
 
 
@@ -189,3 +201,79 @@ def test_what_nodes_held_is_seen_of_a_short_run_too_and_stays(executor, until):
         until(executor.client, partial(held, token=run.token, memory=memory))
         run.release()
         until(executor.client, partial(held, token=run.token, memory=memory))
+
+
+# ----------------------------------------------------------------- without a cluster
+class Kept:
+    """A lookout with so many samples to be kept of one node; else one."""
+
+    def __init__(self, count):
+        self.count, self.kept_of, self.asked = count, [], []
+
+    def kept(self, since, until):
+        self.kept_of.append((since, until))
+        return self._samples(self.count)
+
+    def samples(self, since, until):
+        self.asked.append((since, until))
+        return self._samples(1)
+
+    def _samples(self, count):
+        rows = np.zeros((count, 1, 1))
+        return Samples(("n",), ("cpu",), np.zeros(count), rows, rows, rows)
+
+
+def ended(*ends):
+    """Runs that began in turn, and say that they ended then."""
+    seen = [SimpleNamespace(ended=end, log=()) for end in ends]
+    return [
+        Viewed(SimpleNamespace(since=100.0 * k, seen=x)) for k, x in enumerate(seen)
+    ]
+
+
+def test_samples_of_runs_that_ended_are_kept_as_far_as_there_is_room(monkeypatch):
+    monkeypatch.setattr(viewed, "MOST_SAMPLES", 25)
+    runs, lookout = ended(1.0, 2.0, None, 3.0), Kept(10)
+    for _ in range(2):
+        viewed.keep(reversed(runs), lookout)
+    assert lookout.kept_of == [(300.0, 303.0), (100.0, 102.0), (0.0, 1.0)]
+    seen = [len(run.samples(lookout).time) for run in runs]
+    assert (seen, len(lookout.asked)) == ([0, 10, 1, 10], 1)
+
+
+def test_of_what_goes_on_again_it_is_seen_how_it_goes_on():
+    (run,), lookout = ended(1.0), Kept(10)
+
+    def seen():
+        viewed.keep([run], lookout)
+        return len(run.samples(lookout).time)
+
+    assert seen() == 10
+    run.run.seen.ended = None
+    assert len(run.samples(lookout).time) == 1
+    assert seen() == 1
+    run.run.seen.ended = 4.0
+    assert seen() == 10
+    run.run.seen.ended = 7.0  # it went on in between, and nobody looked
+    assert len(run.samples(lookout).time) == 1
+    assert seen() == 10
+    run.over = 9.0  # released
+    assert seen() == 10
+    assert lookout.kept_of == [(0.0, 1.0), (0.0, 4.0), (0.0, 7.0)]
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "told"),
+    [
+        ("Odd: its own words", "Odd(1)", "Odd: its own words"),
+        ("Odd: 1", "FunctionError('f: Odd')", "FunctionError: f: Odd"),
+        ("", "ValueError('no')", "ValueError: no"),
+    ],
+)  # fmt: skip
+def test_what_went_wrong_is_told_as_reports_have_it(said, text, told):
+    seen = Seen(SimpleNamespace(node=["n0"], able=[("n0",)]))
+    seen.said = {0: said} if said else {}
+    fault = b"", None, text
+    seen.take([(0, "failed", "n0", 0.0, 1.0, 1, None, fault, None)], 2.0)
+    assert seen.log.spans().errors == {0: told}
+    assert seen.said == {}
