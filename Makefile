@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 MARKS ?= not slow and not stress
-# How many processes run the tests side by side; a file's tests stay together.
+# How many processes run the tests side by side; a file's tests stay together, and files
+# come in the order of their names: the last ones take no time.
 JOBS ?= 2
 # Of `make chaos`: how many seeds, and the first of them.
 SEEDS ?= 20
@@ -17,7 +18,8 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -m "$(MARKS)" -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "$(MARKS)" -n $(JOBS) --dist loadfile \
+		--no-loadscope-reorder $(ARGS)
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m "slow and not stress" --timeout 600 $(ARGS)
@@ -36,8 +38,8 @@ demo: $(VENV)/installed
 notebooks: $(VENV)/installed
 	$(BIN)/python -m notebooks.execute $(ARGS)
 
-# Pages at three sizes, in screenshots/, to be looked at; needs Chromium. With
-# ARGS=--docs those that the README shows.
+# Pages, reprs and reports at three sizes, in screenshots/, to be looked at; needs
+# Chromium. With ARGS=--docs those that the README shows.
 screenshots: $(VENV)/installed
 	$(BIN)/python -m benchmarks.screenshots $(ARGS)
 

@@ -26,6 +26,7 @@ FEW = 20  # functions that are searched without numba, unless it is loaded alrea
 LOADING_PAYS = 0.2, 1000  # s, or moves, of search; for few functions too
 FAR_TOO_MANY = 50_000  # functions for each second above which that is of no use
 
+CLOSE = 1e-9  # share within which two makespans are the same
 QUICK = Aim(1.0, 0.0, 0.0, np.inf, 0.0, np.inf, 0.0, False, 0.0)  # least makespan
 
 
@@ -64,6 +65,8 @@ def improve(
     known = [value_of_plan(aim, plan, price) for plan in plans]
     best = plans[int(np.argmin(known))]
     effort.limit(meter, best.makespan, longest)
+    if aim is QUICK and best.makespan <= least_makespan(problem) * (1 + CLOSE):
+        return replace(best, allocator=allocator)
     if _is_worthwhile(problem, meter, effort):
         found = search(problem, plans, aim, meter, effort.seed, price=price)
         if found is not None:
@@ -88,6 +91,26 @@ def _is_worthwhile(problem: Problem, meter: Meter, effort: Effort) -> bool:
     wanted = *kernel.compiled(), *kernels(problem.network, compiled=True)
     with meter.paused_once("kernels"):  # while numba is loaded
         return at_hand(*wanted)
+
+
+def least_makespan(problem: Problem) -> float:
+    """What no plan is shorter than [s]: the longest path, or all work in all slots.
+
+    Each function at its fastest, and nothing ever waits for a transfer.
+    """
+    if not problem.functions:
+        return 0.0
+    inverse = np.divide(
+        1.0, problem.rate, out=np.full(problem.rate.shape, np.inf),
+        where=problem.rate > 0,
+    )  # fmt: skip
+    pace = inverse.min(axis=1, initial=np.inf)[problem.option_class]
+    times = np.zeros(len(pace))  # 0 s of what runs nowhere is not NaN
+    np.multiply(problem.option_work, pace, out=times, where=problem.option_work > 0)
+    work = float(np.minimum.reduceat(times, problem.option_ptr[:-1]).sum())
+    slots = float(problem.room[problem.kind, 0].sum())
+    path = engine.upward_rank(problem, "best", transfer=False)
+    return max(float(path.max()), work / slots if slots else 0.0)
 
 
 def value_of_plan(aim: Aim, plan: Plan, price: np.ndarray | None = None) -> float:

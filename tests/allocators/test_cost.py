@@ -312,7 +312,9 @@ def test_a_trade_off_is_not_one_plan():
         plan(Graph([Function(0)]), [Node("x")], Cost(tradeoff=2))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))]
+)
 def test_deadline_budget_and_trade_off_are_the_same_search(seed):
     p = rented(seed, n=15)
     curve = Cost(tradeoff=3, iterations=20_000).plans(p)

@@ -20,9 +20,11 @@ from handout_dask import (
     check_plan,
     plan,
 )
+from handout_dask.allocators import search
 from handout_dask.allocators.cost import Cost
 from handout_dask.allocators.makespan import Time, list_schedules
 from handout_dask.allocators.objective import Objective
+from handout_dask.allocators.search import least_makespan
 from handout_dask.plans import allocate
 from handout_dask.problem import Held
 
@@ -112,6 +114,7 @@ def test_tiny_problems_are_solved_to_the_optimum(checks, data):
     made = Time(iterations=3000).allocate(p)
     checks.check_slowly(made)
     assert best / EXACT <= made.makespan <= best * 1.01
+    assert least_makespan(p) <= best * EXACT
 
 
 def test_a_search_depends_on_nothing_but_seed_and_number_of_moves():
@@ -162,6 +165,22 @@ def test_a_pinned_chain_leaves_nothing_to_search():
                  for i in range(5)]  # fmt: skip
     made = plan(Graph(functions), [Node("x", speed=9), Node("y")], Time(iterations=200))
     assert schedule(made) == [(i, "y", float(i), i + 1.0, 0) for i in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("reads", "speeds", "makespan"),
+    [
+        ([[], [0], [1], [2]], [2, 1, 1], 2.0),  # a chain, on the fast node
+        ([[], [], [], []], [1, 1], 2.0),
+        ([[], [], []], [1, 1, 1], 1.0),
+        ([[], [0], [0], [1, 2]], [1, 1], 3.0),
+    ],
+)
+def test_what_can_t_be_shorter_is_not_searched(reads, speeds, makespan, monkeypatch):
+    graph = Graph(Function(i, x, cost={"cpu_time": 1000}) for i, x in enumerate(reads))
+    nodes = [Node(f"n{i}", speed=speed) for i, speed in enumerate(speeds)]
+    monkeypatch.setattr(search, "search", pytest.fail)
+    assert plan(graph, nodes, Time(iterations=200)).makespan == makespan
 
 
 # -------------------------------------------------------------------------- effort

@@ -54,18 +54,6 @@ def _forked():
         yield
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _hasty():
-    """Plans are searched for a moment, not for 0.1 s: most tests make dozens of runs.
-
-    As long as by default is searched in tests/handoff and tests/allocators, and by all
-    that runs in processes of its own.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("handout_dask.allocators.effort.SHARE", 0.002)
-        yield
-
-
 @pytest.fixture(autouse=True, scope="session")
 def _quiet():
     """Workers tell of every exception; here they are meant."""

@@ -160,9 +160,7 @@ def test_on_nodes_of_several_slots_functions_start_in_planned_order(
     _run_all(strict, [graph], [allocator])
 
 
-@pytest.mark.parametrize(
-    "chosen", [(3,), pytest.param((3, 4), marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("chosen", [(3,), pytest.param((3, 4), marks=pytest.mark.slow)])
 def test_runs_beside_each_other_follow_each_its_own_plan(strict, chosen):
     client = strict.client
     with hd.Executor(
