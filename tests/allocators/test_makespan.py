@@ -173,7 +173,6 @@ def test_a_pinned_chain_leaves_nothing_to_search():
         ([[], [0], [1], [2]], [2, 1, 1], 2.0),  # a chain, on the fast node
         ([[], [], [], []], [1, 1], 2.0),
         ([[], [], []], [1, 1, 1], 1.0),
-        ([[], [0], [0], [1, 2]], [1, 1], 3.0),
     ],
 )
 def test_what_can_t_be_shorter_is_not_searched(reads, speeds, makespan, monkeypatch):
