@@ -37,6 +37,7 @@ SCREEN = {"width": 1300, "height": 820}
 NARROW = {"width": 960, "height": 700}
 README = {"width": 1100, "height": 600}
 GROUNDS = {"light": ("#fff", "#000"), "dark": ("#111", "#dedede")}  # as JupyterLab has
+PATIENCE = 180_000  # ms
 IDLE = "window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].is_idle"
 ERROR = "ValueError: the lid of jar <b>7</b> was not closed"
 
@@ -219,6 +220,7 @@ def notebook(things: list[Any], scheme: str) -> str:
 def take_file(browser: Any, file: Path, path: Path, scheme: str) -> None:
     """A screenshot of all of a page that is a file."""
     page = browser.new_page(viewport=NARROW, color_scheme=scheme)
+    page.set_default_timeout(PATIENCE)
     page.goto(file.as_uri())
     if file.name == "report.html":
         page.wait_for_function(IDLE)
@@ -268,6 +270,7 @@ def main() -> None:
             args=["--no-sandbox", "--disable-gpu"],
         )
         page = browser.new_page(viewport=README if told.docs else SCREEN)
+        page.set_default_timeout(PATIENCE)
         url = f"http://127.0.0.1:{port}"
         if told.docs:
             _for_readme(page, url, folder, shown)

@@ -62,6 +62,7 @@ def table(
     most: int = ROWS,
     left: int = 1,
     rest: str = "rows",
+    count: int = 0,
 ) -> Html:
     """A table whose first columns stand to the left, the others to the right.
 
@@ -71,6 +72,8 @@ def table(
         Of each column the title; "" for all is none.
     rows : sequence of sequences
         Of which `most` are shown, with how many more `rest` there are.
+    count : int
+        How many there are in all, if that is more than the rows.
     left : int
         How many columns stand to the left.
     """
@@ -92,8 +95,9 @@ def table(
         )
 
     lines = [line("td", row) for row in rows[:most]]
-    if len(rows) > most:
-        note = f"… and {len(rows) - most:,} more {rest}"
+    hidden = max(len(rows), count) - min(len(rows), most)
+    if hidden:
+        note = f"… and {hidden:,} more {rest}"
         lines.append(element("tr", element("td", note, colspan=len(head), style=FAINT)))
     first = [line("th", head, ";font-weight:600")] if any(head) else []
     style = "border-collapse:collapse;margin:6px 0;border:none;font-size:12px"

@@ -25,6 +25,7 @@ from handout_dask.dashboard.markup import (
     facts,
     image,
     joined,
+    more,
     table,
 )
 from handout_dask.dashboard.part import Part, plot, tell
@@ -40,6 +41,7 @@ from handout_dask.printable import printable
 from handout_dask.report import Report
 
 ROWS, LABEL = 200, 30  # of a table; columns of a function's name
+LATEST = 20  # failures that are seen at once
 HEAD = ("function", "node (planned)", "took", "planned", "late")
 LANE, LEAST, MOST = 20, 240, 900  # px of lanes; of a chart
 POLICY = (
@@ -56,7 +58,7 @@ h1 { font-size: 22px; margin: 8px 0; } h2 { font-size: 17px; margin: 30px 0 6px;
 p { margin: 4px 0; } .faint { opacity: 0.7; } .wide { overflow-x: auto; }
 @media (prefers-color-scheme: dark) {
   body { color: #e4e6e9; background: #15181c; }
-  .chart { filter: invert(0.91) hue-rotate(180deg); } }
+  .chart { filter: invert(0.91) hue-rotate(180deg) brightness(1.12); } }
 """
 
 
@@ -239,7 +241,12 @@ def _failures(picture: Picture) -> list[Html]:
         for row in picture.failures
     ]  # fmt: skip
     head = ("function", "on", "attempt", "ended after", "outcome", "then", "cause")
-    parts = [table(head, rows, ROWS, left=7, rest="failed attempts")]
+    parts = [table(head, rows[:LATEST], LATEST, left=7)]
+    others = picture.failed_attempts - LATEST
+    if others > 0:
+        rest = rows[LATEST:]
+        told = table(head, rest, ROWS, left=7, rest="failed attempts", count=others)
+        parts.append(more(f"{others:,} more failed attempts", told))
     if not rows:
         parts = [element("p", "No attempt failed, and no node was lost.")]
     if picture.replans:

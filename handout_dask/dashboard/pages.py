@@ -115,7 +115,9 @@ class Page:
             NOTHING, name="handout-headline", margin=(10, 10, 0, 10),
             sizing_mode="stretch_width",
         )  # fmt: skip
-        head = row(self._choice, self._line, sizing_mode="stretch_width", height=HEADER)
+        head = row(
+            self._choice, self._line, sizing_mode="stretch_width", min_height=HEADER
+        )  # which is higher where there is no room for the line beside the choice
         body: Any = self._parts[0].root
         self._tabs = None
         if len(kinds) > 1:

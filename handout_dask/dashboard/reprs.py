@@ -278,7 +278,8 @@ def _failures(picture: Picture) -> Html:
         for row in picture.failures
     ]
     head = ("failed", "on", "attempt", "after", "cause")
-    return table(head, rows, FAILURES, left=5, rest="failed attempts")
+    count = picture.failed_attempts
+    return table(head, rows, FAILURES, left=5, rest="failed attempts", count=count)
 
 
 def _deviating(report: Report) -> Html:

@@ -113,9 +113,10 @@ def test_each_part_is_a_page_of_its_own_and_one_opened_late_shows_all(
         assert min(money) > 0  # nobody has looked at
         # As JupyterLab's dask-labextension shows them: in a frame on another's page.
         url = f"{base}/individual-handout-plan"
-        page.page.goto("about:blank")
+        page.page.goto(f"{base}/health".replace("127.0.0.1", "localhost"))
         page.page.set_content(
-            f'<iframe sandbox="allow-scripts allow-same-origin" src="{url}"></iframe>'
+            '<iframe sandbox="allow-scripts allow-same-origin" width="900" '
+            f'height="600" src="{url}"></iframe>'
         )
         frame = page.page.frame_locator("iframe")
         frame.get_by_text("3 of 3 functions done").wait_for(timeout=PATIENCE)

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 import handout_dask as hd
+from handout_dask.dashboard.offline import report_page
 from handout_dask.dashboard.progressbar import Bar
 from handout_dask.events import Span
 from handout_dask.pace import Stand
@@ -139,6 +140,16 @@ def test_of_many_nodes_some_are_shown_with_how_many_more_there_are():
     assert "500 nodes" in page
     assert "… and 488 more nodes" in page
     assert len(page) < 10_000
+
+
+def test_of_many_failures_it_is_told_how_many_there_are():
+    plan = hd.plan(hd.Graph([hd.Function("a")]), [hd.Node("n")])
+    spans = [Span("a", "n", k, k + 1, k + 1, "failed", error="E") for k in range(300)]
+    report = Report.of(plan, spans)
+    assert "… and 295 more failed attempts" in report._repr_html_()
+    page = report_page(report, {})
+    assert "280 more failed attempts</summary>" in page
+    assert "… and 100 more failed attempts" in page
 
 
 def test_a_graph_of_many_functions_is_no_larger_than_one_of_some():
