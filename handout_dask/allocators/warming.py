@@ -6,6 +6,7 @@ The first time on a machine that takes a minute: nobody should stand still for i
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import IO, Any
@@ -25,10 +26,17 @@ from handout_dask.node import Cluster, Node
 from handout_dask.problem import Problem
 
 FEW = 20_000  # functions; of more numpy takes longer than kernels to be compiled
+LITTLE, LOADING = 500, 0.7  # functions (0.1 s by NumPy), and s to load kernels
 
 
-def path_for(n: int) -> str:
-    """What computes a revision of n functions soonest; else kernels are compiled."""
+def path_for(n: int, spent: float = math.inf) -> str:
+    """What computes a revision of n functions soonest; else kernels are compiled.
+
+    Small ones by NumPy also until `spent`, the seconds of those so far, is as long as
+    it takes to load numba.
+    """
+    if n <= LITTLE and spent < LOADING and not annealing.is_loaded():
+        return "numpy"
     wanted = *kernel.compiled(), *annealing.kernels("free", True), latest.compiled()
     return "compiled" if n > FEW or at_hand(*wanted) else "numpy"
 

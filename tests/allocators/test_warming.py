@@ -87,6 +87,15 @@ def test_revisions_are_computed_by_what_is_soonest(begun, monkeypatch):
         assert warming.path_for(warming.FEW + 1) == "compiled"
 
 
+def test_numba_is_not_loaded_for_a_few_small_revisions(monkeypatch):
+    monkeypatch.setattr(warming, "at_hand", lambda *_: True)
+    for is_loaded, path in ((False, "numpy"), (True, "compiled")):
+        monkeypatch.setattr(warming.annealing, "is_loaded", lambda said=is_loaded: said)
+        assert warming.path_for(warming.LITTLE, 0.1) == path
+        assert warming.path_for(warming.LITTLE + 1, 0.1) == "compiled"
+        assert warming.path_for(warming.LITTLE, warming.LOADING) == "compiled"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_first_plan_on_a_machine_does_not_wait_and_later_ones_are_searched(
