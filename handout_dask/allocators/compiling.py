@@ -97,7 +97,7 @@ def at_hand(*kernels: Any) -> bool:
     """
     global _next_look
     with _LOCK:
-        lacking = [k for k in kernels if k not in _AT_HAND and not k.signatures]
+        lacking = [k for k in kernels if k not in _AT_HAND and not _is_compiled(k)]
         if not lacking:
             return True
         begun, now = _next_look > 0.0, monotonic()
@@ -113,6 +113,11 @@ def at_hand(*kernels: Any) -> bool:
         return False
 
 
+def _is_compiled(kernel: Any) -> bool:
+    """Whether it has run here, or numba is told to compile nothing."""
+    return bool(getattr(kernel, "signatures", True))
+
+
 def _is_kept(kernel: Any) -> bool:
     """Whether it is on disk, or can't be: then nothing is gained by waiting for it."""
     folder, name = kernel.stats.cache_path, kernel.py_func.__qualname__
@@ -121,6 +126,8 @@ def _is_kept(kernel: Any) -> bool:
 
 def _begin_to_warm() -> bool:
     """Begin a process that outlives this one; whether that was possible."""
+    if not sys.executable or getattr(sys, "frozen", False):
+        return False  # who is started would not be Python
     paths = [str(Path(x).absolute()) for x in sys.path]
     code = f"import sys; sys.path[:] = {paths!r}; {WARM}"
     child = f"import subprocess as s, sys; s.Popen({[sys.executable, '-c', code]!r}"

@@ -80,6 +80,26 @@ def test_where_no_process_can_be_started_who_asks_compiles(
     assert compiling.at_hand(Kernel(tmp_path, "fill_12"))
 
 
+@pytest.mark.parametrize(("name", "value"), [("executable", ""), ("frozen", True)])
+def test_what_is_not_python_is_not_started(name, value, monkeypatch):
+    monkeypatch.setattr(sys, name, value, raising=False)
+    monkeypatch.setattr(subprocess, "run", pytest.fail)
+    assert not compiling._begin_to_warm()
+
+
+def test_without_processes_nobody_warms(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    assert not compiling._begin_to_warm()
+
+
+def test_where_numba_is_told_to_compile_nothing_nobody_does(begun):
+    assert compiling.at_hand(len)
+    assert begun == []
+
+
 def test_revisions_are_computed_by_what_is_soonest(begun, monkeypatch):
     for at_hand in (False, True):
         monkeypatch.setattr(warming, "at_hand", lambda *_, said=at_hand: said)
