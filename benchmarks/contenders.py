@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import handout_dask as hd
+from handout_dask.allocators.warming import load
 
 Wanted = tuple[str, str, dict[str, Any]]  # column, name of the allocator, parameters
 
@@ -41,7 +42,8 @@ def with_budgets(
 
 
 def warm_up(allocators: Iterable[Any]) -> None:
-    """Let each plan something, for compilers load at the first call that is large."""
+    """Load kernels, and let each plan something: peers load at their first call."""
+    load()
     functions = [hd.Function(i, [i - 1] if i % 20 else []) for i in range(400)]
     nodes = [hd.Node(f"n{j}") for j in range(32)]
     problem = hd.Problem(hd.Graph(functions), hd.Cluster(nodes))

@@ -40,6 +40,7 @@ from benchmarks.livebound import SLOWER, Event, after_event, bound, read_event
 from benchmarks.livecluster import Alarm, Network, Processes, Threads
 from benchmarks.livereport import draw, figures, report, summarize
 from benchmarks.liveways import Outcome, Trial, WrongResultError
+from handout_dask.allocators.warming import load
 from handout_dask.formats.nodes import read_nodes
 from handout_dask.formats.wfformat import read_workflow
 from handout_dask.runtime.replay import MODES, Replay, replayed
@@ -289,6 +290,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
     options = parse(argv)
+    load()  # else plans of the first minute on a machine are not searched
     out = measure(options)
     out["summary"] = summarize(out["cells"])
     print(report(out))
