@@ -88,9 +88,9 @@ def _is_worthwhile(problem: Problem, meter: Meter, effort: Effort) -> bool:
         return True
     if not is_loaded() and meter.seconds < LOADING:
         return False
-    wanted = *kernel.compiled(), *kernels(problem.network, compiled=True)
     with meter.paused_once("kernels"):  # while numba is loaded
-        return at_hand(*wanted)
+        _, anneal = kernels(problem.network, compiled=True)
+        return at_hand(*kernel.compiled(), anneal)
 
 
 def least_makespan(problem: Problem) -> float:
@@ -161,8 +161,8 @@ def search(
         raise AllocationError("what has begun can only be searched on the free network")
     small = len(problem.functions) <= FEW and meter.is_short(LOADING_PAYS)
     if path is None and small:
-        wanted = kernels(problem.network, compiled=True) if is_loaded() else ()
-        path = None if wanted and at_hand(*wanted) else "numpy"
+        quick = is_loaded() and at_hand(kernels(problem.network, compiled=True)[1])
+        path = None if quick else "numpy"
     with meter.paused_once(problem.network):  # while kernels are loaded, or compiled
         if path != "numpy" and not kernel.is_loaded():
             engine.place(problem, path="compiled")  # so that it is, for the next one

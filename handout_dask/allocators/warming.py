@@ -37,7 +37,8 @@ def path_for(n: int, spent: float = math.inf) -> str:
     """
     if n <= LITTLE and spent < LOADING and not annealing.is_loaded():
         return "numpy"
-    wanted = *kernel.compiled(), *annealing.kernels("free", True), latest.compiled()
+    _, anneal = annealing.kernels("free", compiled=True)
+    wanted = *kernel.compiled(), anneal, latest.compiled()
     return "compiled" if n > FEW or at_hand(*wanted) else "numpy"
 
 
