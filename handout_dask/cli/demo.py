@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from typing import Any
 
@@ -40,4 +41,11 @@ def run(args: Namespace) -> int:
             print(f"\n{made['result']}")
         result = made["result"] if made.status == "done" else None
         link = executor.dashboard_link
-        return finish(made, args.json, result=result, dashboard=link)
+        code = finish(made, args.json, result=result, dashboard=link)
+    slots, cores = sum(node.slots or 1 for node in NODES), os.cpu_count() or 1
+    if not args.json and cores < slots:
+        print(
+            f"\nThe nodes have {slots} slots, this machine {cores} cores: functions "
+            "wait for each other, and take longer than planned."
+        )
+    return code

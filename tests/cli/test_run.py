@@ -161,6 +161,7 @@ def test_demo_computes_and_compares_plan_and_actual(command):
     assert "58 of 58 functions done" in err
     for text in ("dashboard", "most like", "busy, planned [s]", "makespan"):
         assert text in out
+    assert ("take longer than planned" in out) == ((os.cpu_count() or 1) < 5)
 
 
 @pytest.mark.slow
