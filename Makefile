@@ -17,7 +17,9 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[test,bench]'
 	touch $@
 
+# Kernels first, or each process compiles them for itself, within the time of some test.
 test: $(VENV)/installed
+	$(BIN)/python -m handout_dask.allocators.warming
 	$(BIN)/python -m pytest -m "$(MARKS)" -n $(JOBS) --dist loadfile \
 		--no-loadscope-reorder $(ARGS)
 

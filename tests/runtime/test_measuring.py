@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 import handout_dask as hd
 from handout_dask import Function, Graph
-from handout_dask.runtime import measuring
 from handout_dask.runtime.measuring import MB, Measures, Meter, measures_of
 
 LINUX = sys.platform == "linux"
